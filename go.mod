@@ -1,0 +1,3 @@
+module github.com/postbus/postbus
+
+go 1.26

@@ -1,0 +1,123 @@
+package memory
+
+import (
+	"context"
+	"runtime"
+	"slices"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// spins is how often Receive yields and looks again before it parks: waking a parked goroutine costs the publisher
+// more than the message itself.
+const spins = 32
+
+// subscription is one consumer of a queue. Its fields but wake and done are guarded by the queue's lock.
+type subscription struct {
+	q        *queue
+	prefetch int
+	inFlight int
+	waiting  bool // parked, or about to: a message must be announced on wake
+	closed   bool
+	wake     chan struct{}
+	done     chan struct{}
+}
+
+func (q *queue) join(prefetch int) *subscription {
+	s := &subscription{q: q, prefetch: prefetch, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	q.mu.Lock()
+	q.subs = append(q.subs, s)
+	q.mu.Unlock()
+	return s
+}
+
+func (s *subscription) wakeUp() {
+	if s == nil {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it has yet to look
+	}
+}
+
+// Receive implements transport.Subscription.
+func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delivery, error) {
+	q := s.q
+	for spin := 0; ; spin++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		q.mu.Lock()
+		if s.closed {
+			q.mu.Unlock()
+			return nil, transport.ErrClosed
+		}
+		if q.subs[0] == s {
+			if out := q.fetch(s, max); out != nil {
+				q.mu.Unlock()
+				return out, nil
+			}
+		}
+		s.waiting = spin >= spins
+		parked := s.waiting
+		q.mu.Unlock()
+		if !parked {
+			runtime.Gosched()
+			continue
+		}
+		select {
+		case <-s.wake:
+		case <-s.done:
+		case <-ctx.Done():
+		}
+		spin = 0
+	}
+}
+
+// Settle implements transport.Subscription.
+func (s *subscription) Settle(_ context.Context, settlements []transport.Settlement) error {
+	q := s.q
+	q.mu.Lock()
+	if s.closed {
+		q.mu.Unlock()
+		return transport.ErrClosed
+	}
+	for _, settlement := range settlements {
+		if q.settle(settlement.Tag, settlement.Outcome) {
+			s.inFlight--
+		}
+	}
+	wake := q.toWake()
+	empty := len(q.free) == len(q.slots)
+	q.mu.Unlock()
+	wake.wakeUp()
+	if empty {
+		q.t.notifyIdle()
+	}
+	return nil
+}
+
+// Close implements transport.Subscription.
+func (s *subscription) Close() error {
+	q := s.q
+	q.mu.Lock()
+	if s.closed {
+		q.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	if q.subs[0] == s { // only the active one has deliveries
+		for i := range q.slots {
+			if tag := q.slots[i].tag; tag != 0 {
+				q.settle(tag, transport.Release)
+			}
+		}
+	}
+	q.subs = slices.DeleteFunc(q.subs, func(other *subscription) bool { return other == s })
+	wake := q.toWake()
+	q.mu.Unlock()
+	wake.wakeUp()
+	return nil
+}
