@@ -1,0 +1,152 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// Bus publishes events, and runs the handlers. Make it with New, declare handlers with Handle, then Run it, or Start
+// and Stop it. Its methods may be called concurrently.
+type Bus struct {
+	cfg   Config
+	caps  transport.Capabilities
+	place string // where New was called
+
+	routing sync.Mutex
+	routes  atomic.Pointer[map[string]*route]
+
+	state atomic.Int32 // a state, changed under mu
+
+	mu        sync.Mutex
+	wiring    wiring
+	consumers []*consumer
+	stopped   chan struct{} // closed when Stop is through
+	stopErr   error         // what it returned
+	late      []error       // mistakes made after Start
+}
+
+type state = int32
+
+const (
+	declaring state = iota
+	starting
+	running
+	stopping
+	stopped
+)
+
+// New makes a bus; it does no I/O. The error names every mistake of cfg that can be told without the handlers and the
+// transport; Start reports all others.
+func New(cfg Config) (*Bus, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	b := &Bus{
+		cfg:     cfg.withDefaults(),
+		place:   place(),
+		wiring:  wiring{groups: map[string]*groupWiring{}, upcasts: map[schema]upcast{}},
+		stopped: make(chan struct{}),
+	}
+	if cfg.Transport != nil {
+		b.caps = cfg.Transport.Capabilities()
+	}
+	b.routes.Store(&map[string]*route{})
+	return b, nil
+}
+
+// declare changes the wiring, or records that it is too late for that.
+func (b *Bus) declare(at string, change func(*wiring)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state.Load() != declaring {
+		err := fmt.Errorf("%s: %w: declared after Start, and not in effect", at, ErrInvalid)
+		b.late = append(b.late, err)
+		b.cfg.Logger.Error("bus: wiring mistake", "bus", b.cfg.Name, "error", err)
+		return
+	}
+	change(&b.wiring)
+}
+
+// publishable returns why Publish cannot work now.
+func (b *Bus) publishable() error {
+	switch b.state.Load() {
+	case running, stopping:
+		return nil
+	case stopped:
+		return fmt.Errorf("bus: publish: %w", ErrStopped)
+	}
+	return fmt.Errorf("bus: publish: %w", ErrNotStarted)
+}
+
+// verify returns every mistake of the wiring, each with the place in the code where it was made.
+func (b *Bus) verify() error {
+	w := &b.wiring
+	errs := append([]error(nil), w.mistakes...)
+	bad := func(place, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %w", place, fmt.Errorf(format, args...)))
+	}
+	if b.cfg.Transport == nil {
+		bad(b.place, "%w: Config.Transport is missing", ErrInvalid)
+	}
+	for name, cfg := range b.cfg.Groups {
+		if w.groups[name] == nil {
+			bad(b.place, "%w: Config.Groups has group %q, which handles nothing", ErrInvalid, name)
+			continue
+		}
+		if b.cfg.Transport == nil {
+			continue
+		}
+		for _, missing := range b.caps.Missing(cfg.Needs) {
+			bad(b.place, "group %q needs what the transport lacks: %s", name, missing)
+		}
+		if cfg.Start != transport.StartBeginning() && !b.caps.Replay {
+			bad(b.place, "group %q chooses where to start, for which the transport lacks replay", name)
+		}
+	}
+	for _, name := range w.sortedGroups() {
+		for s, h := range w.groups[name].handlers {
+			if err := transport.CheckName("topic", b.cfg.Topic(s.name)); err != nil {
+				bad(h.place, "Config.Topic of event %q: %w", s.name, err)
+			}
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("bus %q is wired wrongly:\n%w", b.cfg.Name, errors.Join(errs...))
+}
+
+// Stats returns what has happened since Start, by group.
+func (b *Bus) Stats() map[string]GroupStats {
+	b.mu.Lock()
+	consumers := b.consumers
+	b.mu.Unlock()
+	stats := map[string]GroupStats{}
+	for _, c := range consumers {
+		s := stats[c.group]
+		c.mu.Lock()
+		s.Handled += c.handled
+		s.Failed += c.failed
+		s.Ignored += c.ignored.Load()
+		s.InFlight += c.unsettled
+		c.mu.Unlock()
+		stats[c.group] = s
+	}
+	return stats
+}
+
+// GroupStats counts deliveries of a group.
+type GroupStats struct {
+	// Handled deliveries passed the chain without an error; those that were ignored are among them.
+	Handled uint64
+	// Failed deliveries came out of the chain with an error.
+	Failed uint64
+	// Ignored deliveries were of events that the group has no handler for.
+	Ignored uint64
+	// InFlight deliveries are with the group now: fetched, and not settled yet.
+	InFlight int
+}

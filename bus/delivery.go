@@ -1,0 +1,97 @@
+package bus
+
+import (
+	"context"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// Delivery is a message on its way through the chain of a group.
+type Delivery struct {
+	// Message is the envelope. Its fields may be changed for what comes further inside the chain; its payload bytes and
+	// the map Metadata may not, for other groups can share them.
+	*transport.Message
+	// Topic is where the message travelled.
+	Topic string
+	// Group is the group that handles it.
+	Group string
+	// Attempt counts the deliveries of this message to this group, this one included; see transport.Delivery.
+	Attempt int
+	// Tries counts how often the handler has been entered during this delivery: 0 before the first try. A retry in
+	// process raises it, a redelivery begins anew.
+	Tries int
+
+	failure error // the outcome of a try that could not return, to be returned by the next
+}
+
+// Handler handles one delivery. Its error is a verdict: nil acknowledges, Permanent goes to quarantine, RetryAfter comes
+// again not before then, any other comes again by the retry policy. If ctx ended because the bus is stopping, the error
+// is not counted as an attempt.
+type Handler func(ctx context.Context, d *Delivery) error
+
+// Middleware wraps a handler, once at Start; what it returns runs around every delivery, concurrently.
+type Middleware func(Handler) Handler
+
+// Chain makes one middleware of several; the first is the outermost.
+func Chain(middleware ...Middleware) Middleware {
+	return func(h Handler) Handler {
+		for i := len(middleware) - 1; i >= 0; i-- {
+			h = middleware[i](h)
+		}
+		return h
+	}
+}
+
+type deliveryKey struct{}
+
+// DeliveryFrom returns the delivery that ctx handles, and whether there is one.
+func DeliveryFrom(ctx context.Context) (*Delivery, bool) {
+	d, ok := ctx.Value(deliveryKey{}).(*Delivery)
+	return d, ok
+}
+
+// WithDelivery returns a context in which d is being handled: what is published with it gets the correlation and
+// causation of d. The bus does this for its handlers; it is for code that handles deliveries without a bus.
+func WithDelivery(ctx context.Context, d *Delivery) context.Context {
+	return context.WithValue(ctx, deliveryKey{}, d)
+}
+
+type correlationKey struct{}
+
+// WithCorrelationID returns a context in which what is published outside of a handler gets the correlation id. An edge
+// of the program sets it, such as an HTTP handler with the id of its request.
+func WithCorrelationID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, correlationKey{}, id)
+}
+
+// CorrelationID returns the correlation id that a message published with ctx would get, or "" if it would begin its own.
+func CorrelationID(ctx context.Context) string {
+	if id, ok := ctx.Value(correlationKey{}).(string); ok {
+		return id
+	}
+	if d, ok := DeliveryFrom(ctx); ok {
+		if d.CorrelationID == "" {
+			return d.ID
+		}
+		return d.CorrelationID
+	}
+	return ""
+}
+
+// task is a delivery in the hands of a consumer, and the context under which it is handled: one allocation for a whole
+// batch of them.
+type task struct {
+	context.Context
+	Delivery
+	tag  uint64
+	next *task // waits for the same key
+}
+
+// Value implements context.Context.
+func (t *task) Value(key any) any {
+	switch key.(type) {
+	case deliveryKey, transport.HandlerKey:
+		return &t.Delivery
+	}
+	return t.Context.Value(key)
+}

@@ -1,0 +1,206 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// cancelGrace is how long Stop waits, after its deadline, for handlers to notice that their context has ended, and
+// settleGrace how long it tries to bring the last settlements home.
+const (
+	cancelGrace = time.Second
+	settleGrace = 5 * time.Second
+)
+
+// Start checks the wiring, subscribes all groups and begins to handle. Its context bounds starting only. The error
+// names every wiring mistake, each with the place in the code where it was made; a failed Start leaves nothing running
+// and can be tried again, unless the wiring was wrong.
+func (b *Bus) Start(ctx context.Context) error {
+	if !b.state.CompareAndSwap(declaring, starting) {
+		if b.state.Load() >= stopping {
+			return ErrStopped
+		}
+		return fmt.Errorf("%w: Start called twice", ErrInvalid)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	consumers, err := b.subscribe(ctx)
+	if err != nil {
+		b.state.Store(declaring)
+		return err
+	}
+	b.consumers = consumers
+	b.state.Store(running) // handlers may publish from the first delivery on
+	for _, c := range consumers {
+		c.start()
+	}
+	return nil
+}
+
+func (b *Bus) subscribe(ctx context.Context) ([]*consumer, error) {
+	if err := b.verify(); err != nil {
+		return nil, err
+	}
+	var consumers []*consumer
+	for _, group := range b.wiring.sortedGroups() {
+		cfg := b.cfg.Groups[group].withDefaults()
+		topics := b.byTopic(b.wiring.routes(b.wiring.groups[group]))
+		var slots chan struct{}
+		if len(topics) > 1 { // the topics of a group share its workers
+			slots = make(chan struct{}, cfg.Workers)
+		}
+		for _, topic := range slices.Sorted(maps.Keys(topics)) {
+			sub, err := b.cfg.Transport.Subscribe(ctx, transport.SubscribeConfig{
+				Topic: topic, Group: group, Start: cfg.Start, Prefetch: cfg.Prefetch,
+			})
+			if err != nil {
+				for _, c := range consumers {
+					err = errors.Join(err, c.sub.Close())
+				}
+				return nil, fmt.Errorf("bus: subscribe group %q to topic %q: %w", group, topic, err)
+			}
+			consumers = append(consumers, newConsumer(b, group, topic, cfg, sub, topics[topic], slots))
+		}
+	}
+	return consumers, nil
+}
+
+// byTopic sorts the routes of a group by the topics that they need.
+func (b *Bus) byTopic(routes map[string]versions) map[string]map[string]versions {
+	topics := map[string]map[string]versions{}
+	for name, v := range routes {
+		topic := b.cfg.Topic(name)
+		if topics[topic] == nil {
+			topics[topic] = map[string]versions{}
+		}
+		topics[topic][name] = v
+	}
+	return topics
+}
+
+// Run starts the bus, handles until ctx ends, and drains for up to Config.StopTimeout. A clean run returns nil.
+func (b *Bus) Run(ctx context.Context) error {
+	if err := b.Start(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.StopTimeout)
+	defer cancel()
+	return b.Stop(stop)
+}
+
+// Stop stops fetching, lets running handlers finish, and settles what they have done; deliveries that no handler has
+// begun go back. When ctx ends first, the contexts of the handlers are cancelled, and Stop waits one second more. It
+// returns nil if all handlers have ended, else an error that names those that have not; their messages come again.
+//
+// Handlers may publish until Stop returns. Stop may be called at any time, also before Start and more than once: later
+// calls wait for the first and return its error.
+func (b *Bus) Stop(ctx context.Context) error {
+	b.mu.Lock()
+	switch b.state.Load() {
+	case declaring:
+		b.state.Store(stopped)
+		close(b.stopped)
+		b.mu.Unlock()
+		return nil
+	case stopping, stopped:
+		b.mu.Unlock()
+		select {
+		case <-b.stopped:
+			return b.stopErr
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	b.state.Store(stopping)
+	consumers, late := b.consumers, b.late
+	b.mu.Unlock()
+
+	err := errors.Join(append(late, drain(ctx, consumers)...)...)
+	b.stopErr = err
+	b.state.Store(stopped)
+	close(b.stopped)
+	return err
+}
+
+// drain ends consumers, all at once.
+func drain(ctx context.Context, consumers []*consumer) []error {
+	for _, c := range consumers {
+		c.stopFetching()
+	}
+	var hard context.Context
+	for _, c := range consumers {
+		select {
+		case <-c.idle:
+			continue
+		case <-ctx.Done():
+		}
+		if hard == nil {
+			for _, c := range consumers {
+				c.cancel(ErrStopped)
+			}
+			var cancel context.CancelFunc
+			hard, cancel = context.WithTimeout(context.WithoutCancel(ctx), cancelGrace)
+			defer cancel()
+		}
+		select {
+		case <-c.idle:
+		case <-hard.Done():
+		}
+	}
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleGrace)
+	defer cancel()
+	errs := make([]error, len(consumers))
+	done := make(chan struct{}, len(consumers))
+	for i, c := range consumers {
+		go func() {
+			errs[i] = c.finish(settle)
+			done <- struct{}{}
+		}()
+	}
+	for range consumers {
+		<-done
+	}
+	return errs
+}
+
+// finish settles what is left and closes the subscription, after all workers have ended or were given up.
+func (c *consumer) finish(ctx context.Context) error {
+	c.mu.Lock()
+	for _, h := range c.held {
+		h.timer.Stop()
+		c.settle(h.task.tag, transport.Requeue)
+	}
+	c.held = nil
+	c.closed = true
+	c.cancel(ErrStopped)
+	for c.flushing {
+		c.work.Wait()
+	}
+	c.mu.Unlock()
+	err := c.flush(ctx)
+	c.mu.Lock()
+	if c.flushTimer != nil {
+		c.flushTimer.Stop()
+	}
+	stuck := c.stuck()
+	c.mu.Unlock()
+	if err != nil {
+		err = fmt.Errorf("bus: stop group %q on topic %q: handled messages may come again: %w", c.group, c.topic, err)
+	}
+	if len(stuck) > 0 {
+		err = errors.Join(err, fmt.Errorf("bus: stop group %q on topic %q: handlers still running, their messages come again: %s",
+			c.group, c.topic, strings.Join(stuck, ", ")))
+	}
+	if closeErr := c.sub.Close(); closeErr != nil && !errors.Is(closeErr, transport.ErrClosed) {
+		err = errors.Join(err, fmt.Errorf("bus: close group %q on topic %q: %w", c.group, c.topic, closeErr))
+	}
+	return err
+}

@@ -1,0 +1,29 @@
+package bus
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// TopicOf returns the topic on which an event travels unless Config.Topic says otherwise: its name up to the last dot,
+// or the whole name if it has none.
+func TopicOf(eventName string) string {
+	if i := strings.LastIndexByte(eventName, '.'); i >= 0 {
+		return eventName[:i]
+	}
+	return eventName
+}
+
+// checkEventName reports why name cannot name an event: beyond the rules for all names, the parts between its dots must
+// not be empty.
+func checkEventName(name string) error {
+	if err := transport.CheckName("event name", name); err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
+		return fmt.Errorf("%w: event name %q must not have an empty part between dots", ErrInvalid, name)
+	}
+	return nil
+}

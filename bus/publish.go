@@ -1,0 +1,263 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postbus/postbus/codec"
+	"github.com/postbus/postbus/transport"
+)
+
+// outgoing is what one call of Publish works with; calls reuse them.
+type outgoing struct {
+	ids    idSource
+	msgs   []transport.Message
+	topics []string // of each message
+}
+
+var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
+
+// maxReused is the largest batch whose memory is kept for the next call.
+const maxReused = 1024
+
+func (o *outgoing) free() {
+	if cap(o.msgs) > maxReused {
+		o.msgs, o.topics = nil, nil
+	}
+	clear(o.msgs)
+	o.msgs, o.topics = o.msgs[:0], o.topics[:0]
+	outgoings.Put(o)
+}
+
+// Publish implements Publisher. It returns once the transport has the messages safe, and waits for back-pressure until
+// ctx ends. Nothing is published if one of the events is invalid or cannot be encoded. Events of one topic go to the
+// transport in one batch; if events of several topics are published and one batch fails, the others are published all
+// the same, and the error says which failed.
+//
+// The messages get the correlation and causation ids, and the W3C trace context, of the delivery that ctx belongs to.
+func (b *Bus) Publish(ctx context.Context, events ...Event) error {
+	if err := b.publishable(); err != nil {
+		return err
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	o := outgoings.Get().(*outgoing)
+	defer o.free()
+	if err := b.prepare(ctx, o, events); err != nil {
+		return err
+	}
+	last := len(o.topics) - 1
+	for i, topic := range o.topics {
+		if topic != o.topics[last] {
+			return b.publishTopics(ctx, o)
+		}
+		if i == last {
+			break
+		}
+	}
+	return b.send(ctx, o.topics[last], o.msgs)
+}
+
+func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
+	if err := b.cfg.Transport.Publish(ctx, topic, msgs); err != nil {
+		return fmt.Errorf("bus: publish %q: %w", msgs[0].Name, err)
+	}
+	return nil
+}
+
+// publishTopics publishes a batch of several topics, each topic's messages together and in order.
+func (b *Bus) publishTopics(ctx context.Context, o *outgoing) error {
+	var order []string
+	byTopic := map[string][]transport.Message{}
+	for i, topic := range o.topics {
+		if byTopic[topic] == nil {
+			order = append(order, topic)
+		}
+		byTopic[topic] = append(byTopic[topic], o.msgs[i])
+	}
+	var errs []error
+	for _, topic := range order {
+		if err := b.send(ctx, topic, byTopic[topic]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prepare turns events into messages. Methods of events are the caller's code: a panic of one is an error here.
+func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err error) {
+	i := 0
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("bus: publish: %w event: %T panicked: %v", ErrInvalid, events[i], p)
+		}
+	}()
+	now := time.Now()
+	cause, _ := DeliveryFrom(ctx)
+	correlation := CorrelationID(ctx)
+	for ; i < len(events); i++ {
+		o.msgs = append(o.msgs, transport.Message{})
+		m := &o.msgs[len(o.msgs)-1]
+		e := events[i]
+		if w, ok := e.(*wrapped); ok {
+			if e, err = w.apply(m, now); err != nil {
+				return err
+			}
+		}
+		if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+			return fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
+		}
+		route, err := b.route(e.EventName())
+		if err != nil {
+			return fmt.Errorf("bus: publish %T: %w", e, err)
+		}
+		o.topics = append(o.topics, route.topic)
+		m.Name, m.Time, m.CorrelationID = route.name, now, correlation
+		if m.ID == "" {
+			m.ID = o.ids.next(now)
+		}
+		if m.CorrelationID == "" {
+			m.CorrelationID = m.ID
+		}
+		if k, ok := e.(Keyed); ok {
+			m.Key = k.EventKey()
+		}
+		if m.Version = versionOf(e); m.Version < 1 {
+			return fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", m.Name, ErrInvalid, m.Version)
+		}
+		if cause != nil {
+			m.CausationID = cause.ID
+			m.Metadata = traced(m.Metadata, cause.Metadata)
+		}
+		if b.caps.Values {
+			m.Value = e
+		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
+			return fmt.Errorf("bus: publish %q: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+// apply carries the instructions of w out and returns the event inside. An outer instruction wins over an inner one.
+func (w *wrapped) apply(m *transport.Message, now time.Time) (Event, error) {
+	for {
+		switch {
+		case w.hasID:
+			if m.ID == "" {
+				m.ID = w.id
+			}
+			if w.id == "" {
+				return nil, fmt.Errorf("bus: publish: %w: WithID of an empty id", ErrInvalid)
+			}
+		case w.metadata != nil:
+			merged := maps.Clone(w.metadata)
+			maps.Copy(merged, m.Metadata)
+			m.Metadata = merged
+		case m.NotBefore.IsZero() && !w.at.IsZero():
+			m.NotBefore = w.at
+		case m.NotBefore.IsZero() && w.after != 0:
+			m.NotBefore = now.Add(w.after)
+		}
+		inner, ok := w.Event.(*wrapped)
+		if !ok {
+			return w.Event, nil
+		}
+		w = inner
+	}
+}
+
+// traced adds the W3C trace context and baggage of the cause, unless the publisher has set its own.
+func traced(metadata, cause map[string]string) map[string]string {
+	if cause == nil || metadata["traceparent"] != "" {
+		return metadata
+	}
+	added := false
+	for _, key := range [...]string{"traceparent", "tracestate", "baggage"} {
+		value, ok := cause[key]
+		if _, own := metadata[key]; !ok || own {
+			continue
+		}
+		if !added { // what we were given is the caller's
+			added = true
+			if metadata = maps.Clone(metadata); metadata == nil {
+				metadata = map[string]string{}
+			}
+		}
+		metadata[key] = value
+	}
+	return metadata
+}
+
+// route is where events of one name travel.
+type route struct{ name, topic string }
+
+// route returns the route of a name; it checks each name once.
+func (b *Bus) route(name string) (*route, error) {
+	if r, ok := (*b.routes.Load())[name]; ok {
+		return r, nil
+	}
+	if err := checkEventName(name); err != nil {
+		return nil, err
+	}
+	topic := b.cfg.Topic(name)
+	if err := transport.CheckName("topic", topic); err != nil {
+		return nil, err
+	}
+	// The map is replaced as a whole, for it is read far more often. The name is copied, as it might be a part of
+	// something large.
+	r := &route{strings.Clone(name), topic}
+	b.routing.Lock()
+	defer b.routing.Unlock()
+	routes := maps.Clone(*b.routes.Load())
+	if len(routes) < maxRoutes {
+		routes[r.name] = r
+		b.routes.Store(&routes)
+	}
+	return r, nil
+}
+
+// maxRoutes bounds the memory that names made up at run time could take.
+const maxRoutes = 10_000
+
+// encode encodes an event with the first codec that can.
+func (b *Bus) encode(e any) (payload []byte, contentType string, err error) {
+	for _, c := range b.cfg.Codecs {
+		if c.Encodes(e) {
+			payload, err = c.Marshal(e)
+			if err != nil {
+				return nil, "", fmt.Errorf("encode %T as %s: %w", e, c.ContentType(), err)
+			}
+			return payload, c.ContentType(), nil
+		}
+	}
+	return nil, "", fmt.Errorf("%w: no codec can encode %T", ErrInvalid, e)
+}
+
+// codec returns the codec for a content type; parameters such as "; charset=utf-8" do not count.
+func (b *Bus) codec(contentType string) (codec.Codec, error) {
+	if contentType == "" {
+		return b.cfg.Codecs[0], nil
+	}
+	for _, c := range b.cfg.Codecs {
+		if c.ContentType() == contentType {
+			return c, nil
+		}
+	}
+	base, _, _ := strings.Cut(contentType, ";")
+	base = strings.TrimSpace(base)
+	var known []string
+	for _, c := range b.cfg.Codecs {
+		if strings.EqualFold(c.ContentType(), base) {
+			return c, nil
+		}
+		known = append(known, c.ContentType())
+	}
+	return nil, fmt.Errorf("no codec for content type %q; known: %s", contentType, strings.Join(known, ", "))
+}

@@ -1,0 +1,69 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors that the bus itself returns or hands to middleware, to be matched with errors.Is.
+var (
+	// ErrNotStarted: Publish was called before Start.
+	ErrNotStarted = errors.New("bus: not started")
+	// ErrStopped: Publish or Start was called after Stop.
+	ErrStopped = errors.New("bus: stopped")
+	// ErrInvalid: the event or the configuration cannot be used.
+	ErrInvalid = errors.New("bus: invalid")
+	// ErrNoName: the message has no event name, as those of foreign publishers may. Permanent.
+	ErrNoName = errors.New("bus: message has no event name")
+	// ErrVersion: the group handles the event, but neither in this schema version nor by upcasting it. Permanent.
+	ErrVersion = errors.New("bus: no handler for this version of the event")
+	// ErrDecode: the payload cannot be decoded into what the handler takes. Permanent.
+	ErrDecode = errors.New("bus: payload cannot be decoded")
+	// ErrGoexit: the handler ended its goroutine (runtime.Goexit, or FailNow of a test that is over).
+	ErrGoexit = errors.New("bus: handler ended its goroutine")
+)
+
+// Permanent marks err as one that no repetition can mend: the message goes to quarantine at once. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanent{err}
+}
+
+// IsPermanent reports whether err, or an error that it wraps, was marked by Permanent.
+func IsPermanent(err error) bool {
+	var p *permanent
+	return errors.As(err, &p)
+}
+
+type permanent struct{ err error }
+
+func (p *permanent) Error() string { return p.err.Error() }
+func (p *permanent) Unwrap() error { return p.err }
+
+// RetryAfter marks err as one after which the message shall come again, but not before d. RetryAfter(d, nil) is nil.
+func RetryAfter(d time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryAfter{d, err}
+}
+
+// RetryDelay returns the delay that RetryAfter has put on err or on an error that it wraps, and whether it did.
+func RetryDelay(err error) (time.Duration, bool) {
+	var r *retryAfter
+	if !errors.As(err, &r) {
+		return 0, false
+	}
+	return r.delay, true
+}
+
+type retryAfter struct {
+	delay time.Duration
+	err   error
+}
+
+func (r *retryAfter) Error() string { return fmt.Sprintf("%v (again after %v)", r.err, r.delay) }
+func (r *retryAfter) Unwrap() error { return r.err }

@@ -1,0 +1,181 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// wiring is what a program has declared before Start.
+type wiring struct {
+	groups   map[string]*groupWiring
+	upcasts  map[schema]upcast
+	mistakes []error
+}
+
+// schema is one version of one event.
+type schema struct {
+	name    string
+	version int
+}
+
+func (s schema) String() string { return fmt.Sprintf("%s version %d", s.name, s.version) }
+
+type groupWiring struct {
+	handlers map[schema]*handler
+}
+
+// handler is a typed function without its type.
+type handler struct {
+	schema
+	place string
+	// decode makes the event out of a delivery, handle takes what decode or an upcast made, and direct is both in one.
+	decode func(*Delivery) (any, error)
+	handle eventFunc
+	direct Handler
+}
+
+// upcast makes an event of the next known version out of one of an older.
+type upcast struct {
+	to     schema
+	place  string
+	decode func(*Delivery) (any, error)
+	apply  func(any) (any, error)
+}
+
+// place returns the file and line of the caller outside of this package: where the program declared something.
+func place() string {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "github.com/postbus/postbus/bus.") || strings.HasSuffix(f.File, "_test.go") || !more {
+			return fmt.Sprintf("%s:%d", f.File, f.Line)
+		}
+	}
+}
+
+func (w *wiring) mistake(place, format string, args ...any) {
+	w.mistakes = append(w.mistakes, fmt.Errorf("%s: %w", place, fmt.Errorf(format, args...)))
+}
+
+// addGroup makes a group known, even if what follows is wrong with its handler.
+func (w *wiring) addGroup(place, name string) {
+	if err := transport.CheckName("group", name); err != nil {
+		w.mistake(place, "%w", err)
+	}
+	if w.groups[name] == nil {
+		w.groups[name] = &groupWiring{handlers: map[schema]*handler{}}
+	}
+}
+
+func (w *wiring) addHandler(group string, h *handler) {
+	if err := checkSchema(h.schema); err != nil {
+		w.mistake(h.place, "group %q: %w", group, err)
+		return
+	}
+	g := w.groups[group]
+	if other := g.handlers[h.schema]; other != nil {
+		w.mistake(h.place, "group %q has a handler for %s already, from %s", group, h.schema, other.place)
+		return
+	}
+	g.handlers[h.schema] = h
+}
+
+func (w *wiring) addUpcast(from schema, u upcast) {
+	switch err := errors.Join(checkSchema(from), checkSchema(u.to)); {
+	case err != nil:
+		w.mistake(u.place, "upcast: %w", err)
+	case from.name != u.to.name:
+		w.mistake(u.place, "upcast from %q to %q: the names must be equal", from.name, u.to.name)
+	case from.version >= u.to.version:
+		w.mistake(u.place, "upcast of %q from version %d to %d: the version must grow", from.name, from.version, u.to.version)
+	case w.upcasts[from].place != "":
+		w.mistake(u.place, "there is an upcast from %s already, from %s", from, w.upcasts[from].place)
+	default:
+		w.upcasts[from] = u
+	}
+}
+
+func checkSchema(s schema) error {
+	if err := checkEventName(s.name); err != nil {
+		return err
+	}
+	if s.version < 1 {
+		return fmt.Errorf("%w: event %q: version %d must be at least 1", ErrInvalid, s.name, s.version)
+	}
+	return nil
+}
+
+// routes returns how a group handles each version of each event: by its own handler, or else by the upcasts that lead
+// to one.
+func (w *wiring) routes(g *groupWiring) map[string]versions {
+	byName := map[string]versions{}
+	add := func(s schema, h Handler) {
+		v := byName[s.name]
+		if s.version >= len(v) {
+			v = append(v, make(versions, s.version+1-len(v))...)
+		}
+		v[s.version] = h
+		byName[s.name] = v
+	}
+	for s, h := range g.handlers {
+		add(s, h.direct)
+	}
+	for from := range w.upcasts {
+		if g.handlers[from] != nil {
+			continue
+		}
+		var chain []upcast
+		for at := from; ; {
+			if h := g.handlers[at]; h != nil {
+				add(from, upcasting(chain, h))
+				break
+			}
+			u, ok := w.upcasts[at]
+			if !ok {
+				break
+			}
+			chain = append(chain, u)
+			at = u.to
+		}
+	}
+	return byName
+}
+
+func upcasting(chain []upcast, h *handler) Handler {
+	return func(ctx context.Context, d *Delivery) error {
+		e, err := chain[0].decode(d)
+		if err != nil {
+			return err
+		}
+		for _, u := range chain {
+			if e, err = u.apply(e); err != nil {
+				return Permanent(fmt.Errorf("upcast %q to version %d: %w", u.to.name, u.to.version, err))
+			}
+		}
+		return h.handle(ctx, e)
+	}
+}
+
+// versions holds the handler of each version of an event at its index; nil where there is none.
+type versions []Handler
+
+func (v versions) known() string {
+	var list []string
+	for n, h := range v {
+		if h != nil {
+			list = append(list, fmt.Sprint(n))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// sortedGroups returns the groups that have handlers, in the order of their names.
+func (w *wiring) sortedGroups() []string { return slices.Sorted(maps.Keys(w.groups)) }

@@ -1,0 +1,43 @@
+// Package protobuf is the codec for events that are Protocol Buffers messages. It stands apart from package codec so
+// that a program without such events does not link the runtime.
+//
+// List it before JSON, and events that are proto.Message travel as Protocol Buffers while all others stay JSON:
+//
+//	bus.Config{Codecs: []codec.Codec{protobuf.Codec, codec.JSON}}
+package protobuf
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/postbus/postbus/codec"
+)
+
+// Codec is the codec for "application/x-protobuf", in the binary wire format. Encoding is deterministic.
+var Codec codec.Codec = protobufCodec{}
+
+type protobufCodec struct{}
+
+func (protobufCodec) ContentType() string { return "application/x-protobuf" }
+
+func (protobufCodec) Encodes(v any) bool {
+	_, ok := v.(proto.Message)
+	return ok
+}
+
+func (protobufCodec) Marshal(v any) ([]byte, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("protobuf: %T is not a proto.Message", v)
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+}
+
+func (protobufCodec) Unmarshal(data []byte, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return fmt.Errorf("protobuf: %T is not a proto.Message", v)
+	}
+	return proto.Unmarshal(data, m)
+}
