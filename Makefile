@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help test lint bench services down
 
-staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
+staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
