@@ -182,11 +182,18 @@ func (c *consumer) finish(ctx context.Context) error {
 	c.closed = true
 	c.cancel(ErrStopped)
 	for c.flushing {
-		c.work.Wait()
+		c.rest.Wait()
 	}
-	c.mu.Unlock()
-	err := c.flush(ctx)
-	c.mu.Lock()
+	err := c.flushLocked(ctx)
+	for err != nil && !errors.Is(err, transport.ErrClosed) && ctx.Err() == nil {
+		c.mu.Unlock()
+		select {
+		case <-time.After(c.backoff(c.flushErrs)):
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+		err = c.flushLocked(ctx)
+	}
 	if c.flushTimer != nil {
 		c.flushTimer.Stop()
 	}
