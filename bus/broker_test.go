@@ -11,14 +11,14 @@ import (
 )
 
 // broker is a transport whose messages and settlements are under way for a while, for interleavings that the memory
-// transport does not have. Its zero value has one queue for everything, without a limit.
+// transport does not have. It has one queue for each topic, whatever the group. Its zero value is ready.
 type broker struct {
 	caps transport.Capabilities
 	// Transit times: between asking and fetching, fetching and returning, sending settlements and their effect, and
 	// the effect and the return. Nil is none.
 	ask, answer, send, confirm func() time.Duration
 	// Faults, before the effect; lost is one after it. Nil is none.
-	subscribe func(cfg transport.SubscribeConfig) error
+	subscribe func(ctx context.Context, cfg transport.SubscribeConfig) error
 	receive   func() error
 	settle    func(ctx context.Context, settlements []transport.Settlement) error
 	lost      func() error
@@ -26,9 +26,9 @@ type broker struct {
 
 	mu        sync.Mutex
 	waiting   []transport.Delivery // by place
-	places    map[uint64]int       // of what was delivered, by tag
 	delivered map[uint64]transport.Delivery
-	where     map[string]int // place of a message, by ID
+	where     map[string]int    // place of a message, by ID
+	topics    map[string]string // by ID
 	tag       uint64
 	changed   chan struct{}
 	subs      []*brokerSub
@@ -38,7 +38,7 @@ type broker struct {
 
 func (b *broker) init() {
 	if b.where == nil {
-		b.where, b.delivered = map[string]int{}, map[uint64]transport.Delivery{}
+		b.where, b.topics, b.delivered = map[string]int{}, map[string]string{}, map[uint64]transport.Delivery{}
 		b.changed = make(chan struct{})
 	}
 }
@@ -64,7 +64,7 @@ func (b *broker) Publish(_ context.Context, topic string, msgs []transport.Messa
 	defer b.mu.Unlock()
 	b.init()
 	for _, m := range msgs {
-		b.where[m.ID] = len(b.where)
+		b.where[m.ID], b.topics[m.ID] = len(b.where), topic
 		b.put(transport.Delivery{Message: &m, Attempt: 1})
 	}
 	return nil
@@ -78,24 +78,15 @@ func (b *broker) put(d transport.Delivery) {
 	b.notify()
 }
 
-// steal takes what waits, as another consumer of the group would.
-func (b *broker) steal() []transport.Delivery {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	stolen := b.waiting
-	b.waiting = nil
-	return stolen
-}
-
 func (b *broker) ackedIDs() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.acked)
 }
 
-func (b *broker) Subscribe(_ context.Context, cfg transport.SubscribeConfig) (transport.Subscription, error) {
+func (b *broker) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (transport.Subscription, error) {
 	if b.subscribe != nil {
-		if err := b.subscribe(cfg); err != nil {
+		if err := b.subscribe(ctx, cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -142,14 +133,11 @@ func (s *brokerSub) Receive(ctx context.Context, max int) ([]transport.Delivery,
 			return nil, err
 		}
 		b.mu.Lock()
-		if n := min(max, len(b.waiting)); n > 0 && !s.isClosed() {
-			batch := slices.Clone(b.waiting[:n])
-			b.waiting = slices.Delete(b.waiting, 0, n)
-			for i := range batch {
-				b.tag++
-				batch[i].Tag = b.tag
-				b.delivered[b.tag] = batch[i]
-			}
+		if s.isClosed() {
+			b.mu.Unlock()
+			return nil, transport.ErrClosed
+		}
+		if batch := b.fetch(s.cfg.Topic, max); len(batch) > 0 {
 			b.mu.Unlock()
 			under(b.answer)
 			return batch, nil
@@ -160,9 +148,22 @@ func (s *brokerSub) Receive(ctx context.Context, max int) ([]transport.Delivery,
 		case <-changed:
 		case <-ctx.Done():
 		case <-s.closed:
-			return nil, transport.ErrClosed
 		}
 	}
+}
+
+func (b *broker) fetch(topic string, max int) (batch []transport.Delivery) {
+	b.waiting = slices.DeleteFunc(b.waiting, func(d transport.Delivery) bool {
+		if b.topics[d.ID] != topic || len(batch) == max {
+			return false
+		}
+		b.tag++
+		d.Tag = b.tag
+		b.delivered[d.Tag] = d
+		batch = append(batch, d)
+		return true
+	})
+	return batch
 }
 
 func (s *brokerSub) Settle(ctx context.Context, settlements []transport.Settlement) error {
@@ -211,7 +212,10 @@ func (s *brokerSub) Close() error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		close(s.closed)
-		for tag := range b.delivered {
+		for tag, d := range b.delivered {
+			if b.topics[d.ID] != s.cfg.Topic {
+				continue
+			}
 			b.end(transport.Settlement{Tag: tag, Outcome: transport.Release})
 		}
 	})

@@ -153,8 +153,10 @@ func (c *consumer) runWorker(n int, t *task) {
 				return
 			}
 		}
-		if c.slots != nil {
-			c.slots <- struct{}{}
+		if !c.enter() {
+			c.putBack(n, t)
+			t = nil
+			continue
 		}
 		err := c.chain(t, &t.Delivery)
 		if c.slots != nil {
@@ -163,6 +165,31 @@ func (c *consumer) runWorker(n int, t *task) {
 		c.done(n, t, err)
 		t = nil
 	}
+}
+
+// enter waits for a turn among all topics of the group, and reports false if the consumer stops before.
+func (c *consumer) enter() bool {
+	if c.slots == nil {
+		return true
+	}
+	stop := c.fetching
+	if c.cfg.Delivery == AtMostOnce { // acknowledged: it is handled now or never
+		stop = c.ctx
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return true
+	case <-stop.Done():
+		return false
+	}
+}
+
+// putBack returns a task that no handler has begun.
+func (c *consumer) putBack(n int, t *task) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current[n] = nil
+	c.release(t)
 }
 
 // dispatch is the innermost handler: it finds the one for the event.
