@@ -4,7 +4,9 @@ go 1.26
 
 require (
 	github.com/ThreeDotsLabs/watermill v1.5.1
+	github.com/sony/gobreaker/v2 v2.4.0
 	go.uber.org/goleak v1.3.0
+	google.golang.org/protobuf v1.36.12
 	pgregory.net/rapid v1.3.0
 )
 
@@ -16,5 +18,4 @@ require (
 	github.com/oklog/ulid v1.3.1 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/sony/gobreaker v1.0.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 )
