@@ -64,7 +64,7 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 
 func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
 	if err := b.cfg.Transport.Publish(ctx, topic, msgs); err != nil {
-		return fmt.Errorf("bus: publish %q: %w", msgs[0].Name, err)
+		return fmt.Errorf("bus: publish %q: %w", msgs[0].Name, asInvalid(err))
 	}
 	return nil
 }
@@ -149,6 +149,11 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
 			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
+		if len(events) > 1 { // else the transport refuses it, and with it all
+			if err = transport.CheckBatch(b.caps, o.route.topic, msgs[i:i+1]); err != nil {
+				return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, asInvalid(err))
+			}
+		}
 	}
 	return msgs, topic, nil
 }
@@ -164,7 +169,7 @@ func (w *wrapped) apply(m *transport.Message) (Event, error) {
 			if w.id == "" {
 				return nil, fmt.Errorf("bus: publish: %w: WithID of an empty id", ErrInvalid)
 			}
-		case w.metadata != nil:
+		case len(w.metadata) > 0:
 			merged := maps.Clone(w.metadata)
 			maps.Copy(merged, m.Metadata)
 			m.Metadata = merged
@@ -219,7 +224,7 @@ func (b *Bus) route(name string) (*route, error) {
 	}
 	topic := b.cfg.Topic(name)
 	if err := transport.CheckName("topic", topic); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("event %q: %w", name, asInvalid(err))
 	}
 	// The map is replaced as a whole, for it is read far more often. The name is copied, as it might be a part of
 	// something large.
