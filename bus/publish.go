@@ -104,8 +104,7 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		}
 	}()
 	now := b.clock.read()
-	cause, _ := DeliveryFrom(ctx)
-	correlation := CorrelationID(ctx)
+	cause, correlation := originOf(ctx)
 	msgs = o.take(len(events))
 	for ; i < len(events); i++ {
 		m, e := &msgs[i], events[i]
@@ -127,7 +126,10 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		} else if o.route.topic != topic {
 			topic = ""
 		}
-		m.Name, m.Time, m.CorrelationID = o.route.name, now, correlation
+		m.Name, m.CorrelationID = o.route.name, correlation
+		if m.Time.IsZero() {
+			m.Time = now
+		}
 		if m.ID == "" {
 			m.ID = o.ids.next(now)
 		}
@@ -176,7 +178,8 @@ func (w *wrapped) apply(m *transport.Message) (Event, error) {
 		case m.NotBefore.IsZero() && !w.at.IsZero():
 			m.NotBefore = w.at
 		case m.NotBefore.IsZero() && w.after != 0:
-			m.NotBefore = time.Now().Add(w.after)
+			m.Time = time.Now() // not the clock, which may be late; and so that the two differ by the delay
+			m.NotBefore = m.Time.Add(w.after)
 		}
 		inner, ok := w.Event.(*wrapped)
 		if !ok {
