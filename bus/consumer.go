@@ -210,10 +210,11 @@ func (c *consumer) dispatch(ctx context.Context, d *Delivery) error {
 		return nil
 	}
 	version := max(d.Version, 1)
-	if version >= len(known) || known[version] == nil {
+	handle := known.find(version)
+	if handle == nil {
 		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, d.Name, version, known.known()))
 	}
-	return known[version](ctx, d)
+	return handle(ctx, d)
 }
 
 // take returns the next task for worker n, and nil once the consumer stops.
