@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,10 @@ type schema struct {
 }
 
 func (s schema) String() string { return fmt.Sprintf("%s version %d", s.name, s.version) }
+
+func (s schema) compare(other schema) int {
+	return cmp.Or(strings.Compare(s.name, other.name), s.version-other.version)
+}
 
 type groupWiring struct {
 	handlers map[schema]*handler
