@@ -139,7 +139,9 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		t.Message = t.delivered    // for the chain begins anew
+		if t.Message != t.delivered { // a goroutine that the handler has left behind may be reading it
+			t.Message = t.delivered // for the chain begins anew
+		}
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			c.done(n, t, failure)
 			t = nil
