@@ -187,14 +187,10 @@ func TestReturnedMessageTakenByAnother(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := &broker{}
-		tr.settle = func(_ context.Context, settlements []transport.Settlement) error {
-			if settlements[0].Outcome == transport.Requeue {
-				go func() {
-					tr.mu.Lock()
-					defer tr.mu.Unlock()
-					tr.waiting = nil // stolen
-				}()
-			}
+		tr.lost = func() error { // once what is settled has arrived
+			tr.mu.Lock()
+			defer tr.mu.Unlock()
+			tr.waiting = slices.DeleteFunc(tr.waiting, func(d transport.Delivery) bool { return d.Attempt > 1 })
 			return nil
 		}
 		var seen record[placed]
