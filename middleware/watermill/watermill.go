@@ -21,11 +21,6 @@ var ErrNacked = errors.New("middleware/watermill: the middleware nacked the mess
 
 // Adapt makes bus middleware of Watermill middleware, which is wrapped around the handler once, and called concurrently.
 //
-//	middleware := []bus.Middleware{
-//		watermill.Adapt(middleware.NewThrottle(100, time.Second).Middleware),
-//		watermill.Adapt(middleware.Recoverer),
-//	}
-//
 // The middleware sees a Watermill message with the ID as UUID, the payload (none where the transport shares values) and the
 // envelope as metadata: the event name under "name", the correlation id under "correlation_id", the others under keys
 // that begin with "postbus_". What it changes of them, and the context that it sets, hold for what is further inside, and
