@@ -23,7 +23,7 @@ func ExampleAdapt() {
 		}
 		return nil
 	})
-	err := handler(context.Background(), &bus.Delivery{Message: &transport.Message{ID: "1"}})
+	err := handler(context.Background(), bus.NewDelivery(&transport.Message{ID: "1"}, "orders", "billing", 1))
 	fmt.Println(tries, err)
 	// Output: 3 <nil>
 }
