@@ -172,15 +172,11 @@ func (t *Transport) queuesOf(name string) []*queue {
 
 // push puts a batch into all queues or, if ctx ends before all of them have room, into none.
 func push(ctx context.Context, queues []*queue, b batch) error {
-	unbounded := false
+	if pushIfRoom(queues, b) {
+		return nil
+	}
+	unbounded := transport.WithinHandler(ctx)
 	for i, q := range queues {
-		// The common case, one queue with room, takes its lock once.
-		if len(queues) == 1 && q.pushIfRoom(b) {
-			return nil
-		}
-		if !unbounded {
-			unbounded = transport.WithinHandler(ctx)
-		}
 		if err := q.reserve(ctx, b.len(), unbounded); err != nil {
 			for _, r := range queues[:i] {
 				r.unreserve(b.len())

@@ -68,19 +68,26 @@ func (q *queue) lock() {
 	q.mu.Lock()
 }
 
-// pushIfRoom pushes b unless publishers have to wait.
-func (q *queue) pushIfRoom(b batch) bool {
-	q.lock()
-	if q.waiting+q.reserved >= q.t.cfg.Capacity {
-		q.full = true
+// pushIfRoom pushes b into all queues, unless publishers have to wait for one of them. All who hold the locks of more
+// than one queue take them in the order in which groups joined the topic.
+func pushIfRoom(queues []*queue, b batch) bool {
+	for i, q := range queues {
+		q.lock()
+		if q.waiting+q.reserved >= q.t.cfg.Capacity {
+			q.full = true
+		}
+		if q.full {
+			for _, locked := range queues[:i+1] {
+				locked.mu.Unlock()
+			}
+			return false
+		}
 	}
-	if q.full {
+	for _, q := range queues {
+		wake := q.push(b)
 		q.mu.Unlock()
-		return false
+		wake.wakeUp()
 	}
-	wake := q.push(b)
-	q.mu.Unlock()
-	wake.wakeUp()
 	return true
 }
 

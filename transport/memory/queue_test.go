@@ -100,6 +100,33 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
+// A delivery that is held while thousands of later ones are settled can be settled still.
+func TestStragglers(t *testing.T) {
+	t.Parallel()
+	tr := open(t, memory.Config{Capacity: 100_000})
+	sub := join(t, tr, "billing")
+	publish(t, tr, batch("held", 3)...)
+	held := receive(t, sub, 3)
+	for range 3 {
+		publish(t, tr, batch("m", 5000)...)
+		drain(t, sub, 5000)
+	}
+	if pending := tr.Pending(); pending != 3 {
+		t.Errorf("Pending is %d, want 3", pending)
+	}
+	settle(t, sub, transport.Ack, held[0])
+	settle(t, sub, transport.Requeue, held[2], held[1], held[0])
+	for i, d := range receive(t, sub, 2) {
+		if want := held[i+1].ID; d.ID != want || d.Attempt != 2 {
+			t.Errorf("%s came with attempt %d, want %s with attempt 2", d.ID, d.Attempt, want)
+		}
+		settle(t, sub, transport.Ack, d)
+	}
+	if pending := tr.Pending(); pending != 0 {
+		t.Errorf("Pending is %d, want 0", pending)
+	}
+}
+
 func TestWaitIdle(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
