@@ -142,8 +142,7 @@ func (c *consumer) runWorker(n int, t *task) {
 			t.message = t.delivered // for the chain begins anew
 		}
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
-			c.done(n, t, failure)
-			t = nil
+			t = c.done(n, t, failure)
 		} else {
 			t.failure, t.exited = failure, t.Tries+1
 		}
@@ -165,8 +164,7 @@ func (c *consumer) runWorker(n int, t *task) {
 		if c.slots != nil {
 			<-c.slots
 		}
-		c.done(n, t, err)
-		t = nil
+		t = c.done(n, t, err)
 	}
 }
 
@@ -227,11 +225,7 @@ func (c *consumer) take(n int) *task {
 		case c.ctx.Err() != nil:
 			return nil
 		case c.next < len(c.ready):
-			t := c.ready[c.next]
-			c.ready[c.next] = nil
-			c.next++
-			c.current[n] = t
-			return t
+			return c.pop(n)
 		case c.stopping:
 			return nil
 		case !c.receiving && !c.halted && c.unsettled < c.cfg.Prefetch:
@@ -240,6 +234,18 @@ func (c *consumer) take(n int) *task {
 			c.work.Wait()
 		}
 	}
+}
+
+// pop returns the first task that is ready, for worker n, or nil.
+func (c *consumer) pop(n int) *task {
+	if c.next == len(c.ready) {
+		return nil
+	}
+	t := c.ready[c.next]
+	c.ready[c.next] = nil
+	c.next++
+	c.current[n] = t
+	return t
 }
 
 // stuck describes the handlers that are running.
