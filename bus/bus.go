@@ -47,7 +47,7 @@ const (
 )
 
 // New makes a bus; it does no I/O. The error names every mistake of cfg that can be told without the handlers and the
-// transport; Start reports all others.
+// transport; Start reports all others, among them that there is no transport.
 func New(cfg Config) (*Bus, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
