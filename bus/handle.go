@@ -15,7 +15,7 @@ type eventFunc func(ctx context.Context, event any) error
 // E may be a struct or a pointer to one. fn runs on up to GroupConfig.Workers goroutines at once.
 //
 // Handle is called before Start, which reports what is wrong with it: an invalid name, or a second handler of the group
-// for the same version of the event.
+// for the same version of the event. After Start it has no effect but a line in the log and an error of Stop.
 func Handle[E Event](b *Bus, group string, fn func(ctx context.Context, event E) error) {
 	at := place()
 	s, err := schemaOf[E]()
