@@ -127,7 +127,7 @@ func (b *Bus) Run(ctx context.Context) error {
 // Stop stops fetching, lets running handlers finish, and settles what they have done; deliveries that no handler has
 // begun go back. When ctx ends first, the contexts of the handlers are cancelled, and Stop waits one second more. It
 // returns nil if all handlers have ended and all their work is settled, else an error that names those that have not;
-// their messages come again.
+// their messages come again. The error also names what was declared after Start, and so had no effect.
 //
 // Handlers may publish until Stop returns. Stop may be called at any time, also before Start and more than once: later
 // calls wait for the first and return its error.
