@@ -17,7 +17,11 @@ type Option func(*Probe)
 
 // Config lets f change the configuration of the bus before it is made: middleware, groups, codecs. In adversarial mode
 // f is called for each process that is started, like wire. The transport is a memory transport that f may replace,
-// though not in adversarial mode; who replaces it closes it. The logger writes to the log of the test.
+// though not in adversarial mode; who replaces it closes it.
+//
+// The logger writes to the log of the test. Middleware does not know it: f hands it on, as in
+//
+//	c.Middleware = middleware.Standard(middleware.StandardConfig{Log: middleware.LogConfig{Logger: c.Logger}})
 func Config(f func(*bus.Config)) Option {
 	return func(p *Probe) { p.configure = append(p.configure, f) }
 }
