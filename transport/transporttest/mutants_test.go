@@ -24,7 +24,7 @@ var mutants = []struct {
 	{"publishes and fails when full", nil, []string{"publish/back-pressure"}},
 	{"hangs when full", nil, []string{"publish/back-pressure"}},
 	{"publishes and fails", nil, []string{"publish/context"}},
-	{"open after close", nil, []string{"publish/closed", "subscribe/closed", "close/transport"}},
+	{"open after close", nil, []string{"publish/closed", "subscribe/closed", "close/transport", "lazy/closed"}},
 
 	{"loses causation", nil, []string{"message/all fields", "message/texts"}},
 	{"times in seconds", nil, []string{"message/all fields", "message/time"}},
@@ -106,6 +106,11 @@ var mutants = []struct {
 	{"names are cut", nil, []string{"names/topics", "names/groups"}},
 	{"names lose signs", nil, []string{"names/topics", "names/groups"}},
 	{"names are joined", nil, []string{"names/joined"}},
+
+	{"all are lazy", nil, []string{"lazy/deliveries", "lazy/takeover"}},
+	{"none is lazy", nil, []string{"lazy/deliveries"}},
+	{"lazy is always new", nil, []string{"lazy/outcomes", "lazy/takeover"}},
+	{"lazy goes last", nil, []string{"lazy/order"}},
 
 	{"close fails the second time", nil, []string{"close/idempotent"}},
 	{"close counts", nil, []string{"close/gives back"}},

@@ -45,6 +45,18 @@ func (r *reference) Publish(ctx context.Context, topic string, msgs []transport.
 	return errors.Join(failed, ctx.Err())
 }
 
+// PublishLazy implements transport.LazyPublisher.
+func (r *reference) PublishLazy(_ context.Context, topic string, m transport.Lazy) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed && !r.has("open after close") {
+		return transport.ErrClosed
+	}
+	r.topics[r.derive(topic)] = append(r.topics[r.derive(topic)], &record{*m.Message(), m, time.Now()})
+	r.wake()
+	return nil
+}
+
 func (r *reference) check(topic string, msgs []transport.Message) error {
 	caps := r.caps
 	switch {
@@ -71,7 +83,7 @@ func (r *reference) noGroup(topic string) bool {
 }
 
 func (r *reference) store(topic string, m *transport.Message, i int) {
-	rec := &record{*m, time.Now()}
+	rec := &record{*m, nil, time.Now()}
 	c := &rec.msg
 	c.Metadata, c.Payload = maps.Clone(m.Metadata), slices.Clone(m.Payload)
 	if len(m.Metadata) == 0 {

@@ -30,8 +30,9 @@ type disk struct {
 
 // record is a message as it is kept.
 type record struct {
-	msg transport.Message
-	at  time.Time
+	msg  transport.Message
+	lazy transport.Lazy // of which msg was made
+	at   time.Time
 }
 
 type group struct {
@@ -115,7 +116,7 @@ func (r *reference) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 	if cfg.Prefetch == 0 {
 		cfg.Prefetch = transport.DefaultPrefetch
 	}
-	s := &refSub{r: r, group: r.group(cfg), prefetch: r.spoilPrefetch(cfg.Prefetch), done: make(chan struct{})}
+	s := &refSub{r: r, group: r.group(cfg), prefetch: r.spoilPrefetch(cfg.Prefetch), lazy: cfg.Lazy, done: make(chan struct{})}
 	s.group.subs++
 	s.group.joined++
 	r.spoilJoin(s.group)

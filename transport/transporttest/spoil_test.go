@@ -59,9 +59,12 @@ func (r *reference) spoilState(st *state) {
 	}
 }
 
-func (r *reference) spoilDelivery(d *transport.Delivery) {
-	if r.has("forgets Attempts") {
-		d.Attempt -= d.Attempts
+func (r *reference) spoilDelivery(st *state, d *transport.Delivery) {
+	switch {
+	case r.has("forgets Attempts"):
+		d.Attempt -= st.msg.Attempts
+	case r.has("lazy is always new") && st.lazy != nil:
+		d.Attempt = 1
 	}
 }
 

@@ -126,7 +126,7 @@ func runCheck(t testing.TB, cfg Config, c check) {
 func checks() (all []check) {
 	for _, family := range [][]check{
 		publishChecks, messageChecks, subscribeChecks, receiveChecks, settleChecks, orderChecks, timingChecks,
-		nameChecks, closeChecks, loadChecks, restartChecks,
+		nameChecks, lazyChecks, closeChecks, loadChecks, restartChecks,
 	} {
 		all = append(all, family...)
 	}
