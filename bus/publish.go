@@ -46,6 +46,9 @@ func (o *outgoing) take(n int) []transport.Message {
 // the same, and the error says which failed.
 //
 // The messages get the correlation and causation ids, and the W3C trace context, of the delivery that ctx belongs to.
+//
+// An error that publishing again cannot mend is Permanent, so that a handler which returns it is not repeated: the event
+// is invalid, too large, or asks for what the transport cannot do.
 func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if err := b.publishable(); err != nil {
 		return err
@@ -53,6 +56,17 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
+	err := b.publish(ctx, events)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrInvalid) || errors.Is(err, transport.ErrTooLarge) || errors.Is(err, transport.ErrUnsupported) {
+		return Permanent(err)
+	}
+	return err
+}
+
+func (b *Bus) publish(ctx context.Context, events []Event) error {
 	if b.lazy != nil && len(events) == 1 {
 		if done, err := b.publishLetter(ctx, events[0]); done {
 			return err
