@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,11 +73,10 @@ const (
 	tasksPerAlloc = 32
 )
 
-func newConsumer(b *Bus, group, topic string, cfg GroupConfig, sub transport.Subscription, routes map[string]versions,
-	slots chan struct{},
-) *consumer {
+// newConsumer makes a consumer that has no subscription yet.
+func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string]versions, slots chan struct{}) (*consumer, error) {
 	c := &consumer{
-		group: group, topic: topic, cfg: cfg, sub: sub, routes: routes, slots: slots,
+		group: group, topic: topic, cfg: cfg, routes: routes, slots: slots,
 		log:  b.cfg.Logger.With("bus", b.cfg.Name, "group", group, "topic", topic),
 		idle: make(chan struct{}), keys: map[string]*keyQueue{}, held: map[*task]*hold{},
 		current: make([]*task, cfg.Workers),
@@ -91,8 +89,37 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, sub transport.Sub
 		handling = context.WithValue(handling, stoppingKey{}, c.fetching.Done())
 	}
 	c.ctx, c.cancel = context.WithCancelCause(handling)
-	c.chain = Chain(slices.Concat(b.cfg.Middleware, cfg.Middleware)...)(c.dispatch)
-	return c
+	var err error
+	if c.chain, err = wrap(c.dispatch, "GroupConfig", cfg.Middleware); err == nil {
+		c.chain, err = wrap(c.chain, "Config", b.cfg.Middleware)
+	}
+	if err != nil {
+		c.cancel(err)
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// wrap puts the middleware of a configuration around h. Middleware is the program's code: that it panics, or returns no
+// handler, is an error here and not a crash at the first delivery.
+func wrap(h Handler, config string, middleware []Middleware) (_ Handler, err error) {
+	for i := len(middleware) - 1; i >= 0; i-- {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("%w: %s.Middleware[%d] panicked: %v", ErrInvalid, config, i, p)
+				}
+			}()
+			if h = middleware[i](h); h == nil {
+				err = fmt.Errorf("%w: %s.Middleware[%d] returned no handler", ErrInvalid, config, i)
+			}
+		}()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
 }
 
 func (c *consumer) start() {

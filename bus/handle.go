@@ -129,7 +129,7 @@ func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
 			}
 		}
 		e := make()
-		c, err := b.codec(contentType)
+		c, err := b.codecFor(contentType, e)
 		switch {
 		case err != nil:
 		case pointer:

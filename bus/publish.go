@@ -295,10 +295,16 @@ func (b *Bus) encode(e any) (payload []byte, contentType string, err error) {
 	return nil, "", fmt.Errorf("%w: no codec can encode %T", ErrInvalid, e)
 }
 
-// codec returns the codec for a content type; parameters such as "; charset=utf-8" do not count.
-func (b *Bus) codec(contentType string) (codec.Codec, error) {
+// codecFor returns the codec for a content type; parameters such as "; charset=utf-8" do not count. A message that names
+// none is taken for what the bus would make of the event.
+func (b *Bus) codecFor(contentType string, e any) (codec.Codec, error) {
 	if contentType == "" {
-		return b.cfg.Codecs[0], nil
+		for _, c := range b.cfg.Codecs {
+			if c.Encodes(e) {
+				return c, nil
+			}
+		}
+		return nil, fmt.Errorf("no content type, and no codec for %T", e)
 	}
 	for _, c := range b.cfg.Codecs {
 		if c.ContentType() == contentType {

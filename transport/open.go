@@ -97,9 +97,9 @@ func unknownScheme(scheme string, known []string) error {
 	}
 	var b strings.Builder
 	if scheme == "" {
-		b.WriteString("transport: open: the URL has no scheme")
+		b.WriteString("the URL has no scheme")
 	} else {
-		fmt.Fprintf(&b, "transport: open: unknown scheme %q", scheme)
+		fmt.Fprintf(&b, "unknown scheme %q", scheme)
 	}
 	fmt.Fprintf(&b, "; linked in: %s", strings.Join(known, ", "))
 	if len(known) == 0 {

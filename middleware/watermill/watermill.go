@@ -33,7 +33,12 @@ var ErrNacked = errors.New("middleware/watermill: the middleware nacked the mess
 // A message that the middleware acknowledged is acknowledged, whatever it returns, as by InstantAck; only not before it
 // returns. One that it nacked comes again, with ErrNacked if there is no other error. Messages that the middleware itself
 // produces cannot be published from here: they are a bus.Permanent error, so that none is dropped in silence.
+//
+// Adapt(nil) is nil, which bus.New refuses.
 func Adapt(m message.HandlerMiddleware) bus.Middleware {
+	if m == nil {
+		return nil
+	}
 	return func(next bus.Handler) bus.Handler {
 		wrapped := m(func(msg *message.Message) ([]*message.Message, error) {
 			c, ok := msg.Context().Value(callKey{}).(*call)
