@@ -188,3 +188,28 @@ func (s *state) adopt(offset Pos) {
 		}
 	}
 }
+
+// MoveState rewrites a state of postbus_groups after rows of its log got other positions. The order of positions must be
+// kept.
+func MoveState(raw []byte, moved func(Pos) (Pos, error)) ([]byte, error) {
+	if len(raw) == 0 {
+		return raw, nil
+	}
+	s, err := decodeState(raw)
+	if err != nil {
+		return nil, err
+	}
+	all := []*Pos{&s.prefix, &s.run, &s.frontier}
+	for i := range s.pending {
+		all = append(all, &s.pending[i].pos)
+	}
+	for i := range s.skip {
+		all = append(all, &s.skip[i])
+	}
+	for _, p := range all {
+		if *p, err = moved(*p); err != nil {
+			return nil, err
+		}
+	}
+	return s.encode(), nil
+}
