@@ -198,7 +198,7 @@ func (c *consumer) fetchLater(ctx context.Context, f *fetched, limit int, token 
 	where := "WHERE topic = ? AND grp = ? AND due_ms <= ? AND taken <> ?"
 	args := []any{c.s.t.Name, c.s.group, f.now, token}
 	if parts := l.cfg.Partitions; parts > 1 {
-		where += " AND MOD(hash, ?) = ?"
+		where += " AND hash % ? = ?"
 		args = append(args, parts, c.part)
 	}
 	var err error
