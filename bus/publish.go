@@ -14,25 +14,29 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// outgoing is what one call of Publish works with; calls reuse them.
+// outgoing is what a call of Publish works with; calls reuse it.
 type outgoing struct {
-	ids    idSource
-	msgs   []transport.Message
-	topics []string // of each message
+	ids   idSource
+	route *route              // of the last event: the next is often of the same name
+	slab  []transport.Message // not used yet
 }
 
 var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
-// maxReused is the largest batch whose memory is kept for the next call.
-const maxReused = 1024
+// slabSize is how many messages share one allocation: few enough that one which is kept does not keep much.
+const slabSize = 32
 
-func (o *outgoing) free() {
-	if cap(o.msgs) > maxReused {
-		o.msgs, o.topics = nil, nil
+// take returns n zero messages. The transport gets them for good.
+func (o *outgoing) take(n int) []transport.Message {
+	if len(o.slab) < n {
+		if n >= slabSize {
+			return make([]transport.Message, n)
+		}
+		o.slab = make([]transport.Message, slabSize)
 	}
-	clear(o.msgs)
-	o.msgs, o.topics = o.msgs[:0], o.topics[:0]
-	outgoings.Put(o)
+	msgs := o.slab[:n:n]
+	o.slab = o.slab[n:]
+	return msgs
 }
 
 // Publish implements Publisher. It returns once the transport has the messages safe, and waits for back-pressure until
@@ -48,21 +52,14 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	o := outgoings.Get().(*outgoing)
-	defer o.free()
-	if err := b.prepare(ctx, o, events); err != nil {
+	msgs, topic, err := b.prepare(ctx, events)
+	if err != nil {
 		return err
 	}
-	last := len(o.topics) - 1
-	for i, topic := range o.topics {
-		if topic != o.topics[last] {
-			return b.publishTopics(ctx, o)
-		}
-		if i == last {
-			break
-		}
+	if topic == "" {
+		return b.publishTopics(ctx, msgs)
 	}
-	return b.send(ctx, o.topics[last], o.msgs)
+	return b.send(ctx, topic, msgs)
 }
 
 func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
@@ -73,14 +70,18 @@ func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) 
 }
 
 // publishTopics publishes a batch of several topics, each topic's messages together and in order.
-func (b *Bus) publishTopics(ctx context.Context, o *outgoing) error {
+func (b *Bus) publishTopics(ctx context.Context, msgs []transport.Message) error {
 	var order []string
 	byTopic := map[string][]transport.Message{}
-	for i, topic := range o.topics {
-		if byTopic[topic] == nil {
-			order = append(order, topic)
+	for _, m := range msgs {
+		r, err := b.route(m.Name)
+		if err != nil {
+			return err
 		}
-		byTopic[topic] = append(byTopic[topic], o.msgs[i])
+		if byTopic[r.topic] == nil {
+			order = append(order, r.topic)
+		}
+		byTopic[r.topic] = append(byTopic[r.topic], m)
 	}
 	var errs []error
 	for _, topic := range order {
@@ -91,35 +92,42 @@ func (b *Bus) publishTopics(ctx context.Context, o *outgoing) error {
 	return errors.Join(errs...)
 }
 
-// prepare turns events into messages. Methods of events are the caller's code: a panic of one is an error here.
-func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err error) {
+// prepare turns events into messages. The topic is empty if they are of several. Methods of events are the caller's
+// code: a panic of one is an error here.
+func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Message, topic string, err error) {
 	i := 0
+	o := outgoings.Get().(*outgoing)
 	defer func() {
+		outgoings.Put(o)
 		if p := recover(); p != nil {
 			err = fmt.Errorf("bus: publish: %w event: %T panicked: %v", ErrInvalid, events[i], p)
 		}
 	}()
-	now := time.Now()
+	now := b.clock.read()
 	cause, _ := DeliveryFrom(ctx)
 	correlation := CorrelationID(ctx)
+	msgs = o.take(len(events))
 	for ; i < len(events); i++ {
-		o.msgs = append(o.msgs, transport.Message{})
-		m := &o.msgs[len(o.msgs)-1]
-		e := events[i]
+		m, e := &msgs[i], events[i]
 		if w, ok := e.(*wrapped); ok {
-			if e, err = w.apply(m, now); err != nil {
-				return err
+			if e, err = w.apply(m); err != nil {
+				return nil, "", err
 			}
 		}
 		if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-			return fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
+			return nil, "", fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
 		}
-		route, err := b.route(e.EventName())
-		if err != nil {
-			return fmt.Errorf("bus: publish %T: %w", e, err)
+		if name := e.EventName(); o.route == nil || o.route.bus != b || o.route.name != name {
+			if o.route, err = b.route(name); err != nil {
+				return nil, "", fmt.Errorf("bus: publish %T: %w", e, err)
+			}
 		}
-		o.topics = append(o.topics, route.topic)
-		m.Name, m.Time, m.CorrelationID = route.name, now, correlation
+		if i == 0 {
+			topic = o.route.topic
+		} else if o.route.topic != topic {
+			topic = ""
+		}
+		m.Name, m.Time, m.CorrelationID = o.route.name, now, correlation
 		if m.ID == "" {
 			m.ID = o.ids.next(now)
 		}
@@ -130,7 +138,7 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 			m.Key = k.EventKey()
 		}
 		if m.Version = versionOf(e); m.Version < 1 {
-			return fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", m.Name, ErrInvalid, m.Version)
+			return nil, "", fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", m.Name, ErrInvalid, m.Version)
 		}
 		if cause != nil {
 			m.CausationID = cause.ID
@@ -139,14 +147,14 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 		if b.caps.Values {
 			m.Value = e
 		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
-			return fmt.Errorf("bus: publish %q: %w", m.Name, err)
+			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
 	}
-	return nil
+	return msgs, topic, nil
 }
 
 // apply carries the instructions of w out and returns the event inside. An outer instruction wins over an inner one.
-func (w *wrapped) apply(m *transport.Message, now time.Time) (Event, error) {
+func (w *wrapped) apply(m *transport.Message) (Event, error) {
 	for {
 		switch {
 		case w.hasID:
@@ -163,7 +171,7 @@ func (w *wrapped) apply(m *transport.Message, now time.Time) (Event, error) {
 		case m.NotBefore.IsZero() && !w.at.IsZero():
 			m.NotBefore = w.at
 		case m.NotBefore.IsZero() && w.after != 0:
-			m.NotBefore = now.Add(w.after)
+			m.NotBefore = time.Now().Add(w.after)
 		}
 		inner, ok := w.Event.(*wrapped)
 		if !ok {
@@ -196,7 +204,10 @@ func traced(metadata, cause map[string]string) map[string]string {
 }
 
 // route is where events of one name travel.
-type route struct{ name, topic string }
+type route struct {
+	bus         *Bus
+	name, topic string
+}
 
 // route returns the route of a name; it checks each name once.
 func (b *Bus) route(name string) (*route, error) {
@@ -212,7 +223,7 @@ func (b *Bus) route(name string) (*route, error) {
 	}
 	// The map is replaced as a whole, for it is read far more often. The name is copied, as it might be a part of
 	// something large.
-	r := &route{strings.Clone(name), topic}
+	r := &route{b, strings.Clone(name), topic}
 	b.routing.Lock()
 	defer b.routing.Unlock()
 	routes := maps.Clone(*b.routes.Load())

@@ -10,8 +10,8 @@ type Transport interface {
 	// it. Order within the batch is kept as Capabilities say. It blocks for back-pressure, until ctx ends.
 	//
 	// If only some messages failed, the error is a [*PublishError]; any other error speaks for all of them. An error
-	// that matches [ErrOutcomeUnknown] leaves open whether the messages were published. Publish does not retry. It does
-	// not keep the slice msgs after it returned.
+	// that matches [ErrOutcomeUnknown] leaves open whether the messages were published. Publish does not retry. It may
+	// keep msgs: the caller does not use the slice again.
 	Publish(ctx context.Context, topic string, msgs []Message) error
 
 	// Subscribe joins a group on a topic. From its return on, the group gets every message that is published to the
@@ -64,7 +64,7 @@ type Subscription interface {
 	// and any other error when the transport is in trouble: the caller may call again, after a pause, and the
 	// subscription recovers by itself.
 	//
-	// The caller owns the deliveries. It may hold many unsettled ones at once and settle them in any order.
+	// The caller may hold many unsettled deliveries at once and settle them in any order. It does not change them.
 	Receive(ctx context.Context, max int) ([]Delivery, error)
 
 	// Settle ends deliveries, each exactly as told: an acknowledgement never covers a delivery that is not named. Tags
@@ -80,7 +80,7 @@ type Subscription interface {
 
 // Delivery is a message on its way to one group.
 type Delivery struct {
-	Message
+	*Message
 	// Tag names the delivery within its subscription, for Settle.
 	Tag uint64
 	// Attempt counts the deliveries of this message to this group, this one included: 1 at first. A transport with
