@@ -32,7 +32,7 @@ func run(args []string) int {
 	flags.DurationVar(&cfg.Time, "time", 100*time.Millisecond, "about how long one run takes")
 	flags.BoolVar(&cfg.Goals, "goals", false, "print the goal behind each line, and whether it was met")
 	only := flags.String("case", "", "run the cases whose name matches this `regexp` only")
-	cpuProfile := flags.String("cpuprofile", "", "write a CPU profile to `file`; its labels are contender and role")
+	cpuProfile := flags.String("cpuprofile", "", "write a CPU profile to `file`; its labels are contender and publisher")
 	flags.Usage = func() { usage(flags) }
 	chosen, err := parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -6,24 +6,20 @@ import (
 	"time"
 )
 
-// laterPause is the least time between two looks for messages for one group: most wake-ups are for others.
-const laterPause = 10 * time.Millisecond
-
 // turn is what the goroutine of a consumer remembers while it holds the lease.
 type turn struct {
 	c     *consumer
 	token int64
 	w     *window
 
-	fetching  bool
-	again     bool // something came while the fetch was under way
-	poll      time.Duration
-	nextRead  time.Time
-	laterAt   time.Time // when to look for messages for this group
-	laterRead time.Time // when that was last done
-	renewAt   time.Time
-	retryAt   time.Time // after an error
-	pause     time.Duration
+	fetching bool
+	again    bool // something came while the fetch was under way
+	poll     time.Duration
+	nextRead time.Time
+	stallAt  time.Time // when to look whether the log is held back
+	renewAt  time.Time
+	retryAt  time.Time // after an error
+	pause    time.Duration
 }
 
 // consume holds the lease until the subscription closes or the lease is lost.
@@ -60,9 +56,6 @@ func (c *consumer) consume(token int64, w *window, woken <-chan struct{}) {
 		case <-c.kick:
 		case <-woken:
 			t.poll, t.nextRead, t.again = firstPoll, time.Time{}, t.fetching
-			if soon := t.laterRead.Add(laterPause); soon.Before(t.laterAt) {
-				t.laterAt = soon
-			}
 		case f := <-c.fetched:
 			t.fetching = false
 			t.took(f)
@@ -124,14 +117,11 @@ func (t *turn) startFetch(ctx context.Context) {
 		return
 	}
 	laterLimit := 0
-	if !now.Before(t.laterAt) && have < 2*c.s.prefetch {
+	if have < 2*c.s.prefetch {
 		laterLimit = c.s.prefetch + have
 	}
 	t.fetching = true
 	go func() { c.fetched <- c.fetch(ctx, after, c.batch(), laterLimit, t.token) }()
-	if laterLimit > 0 {
-		t.laterRead, t.laterAt = now, now.Add(time.Second)
-	}
 }
 
 // took takes the result of a fetch.
@@ -143,27 +133,22 @@ func (t *turn) took(f fetched) {
 	}
 	t.pause = 0
 	c.s.mu.Lock()
-	c.take(t.w, f.rows, Pos{})
-	c.takeLater(t.w, f.later)
+	before := t.w.seq
+	c.take(t.w, &f, Pos{})
+	added := t.w.seq > before
 	c.s.mu.Unlock()
 	now := time.Now()
-	if f.nextDue != 0 {
-		if at := now.Add(time.Duration(f.nextDue-f.now) * time.Millisecond); at.Before(t.laterAt) {
-			t.laterAt = at
-		}
-	}
 	switch {
-	case len(f.rows) > 0 || t.again:
+	case len(f.rows) > 0 || added || t.again:
 		t.poll, t.nextRead = firstPoll, time.Time{}
 	default:
 		t.nextRead = now.Add(t.poll)
 		t.poll = min(2*t.poll, c.s.l.cfg.Poll)
-		if t.laterAt.Before(t.nextRead) {
-			t.nextRead = t.laterAt
+		if f.nextDue != 0 {
+			if due := now.Add(time.Duration(f.nextDue-f.now) * time.Millisecond); due.Before(t.nextRead) {
+				t.nextRead = due
+			}
 		}
-	}
-	if len(f.later) > 0 {
-		t.laterAt = time.Time{}
 	}
 	t.again = false
 }
@@ -231,7 +216,7 @@ func (t *turn) write(ctx context.Context, s *Save, done []int64, notes []laterNo
 	if len(done) == 0 && len(notes) == 0 {
 		return l.d.Save(ctx, l.db, s)
 	}
-	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
+	err = l.inTx(ctx, func(tx *sql.Tx) error {
 		if ok, err = l.d.Save(ctx, tx, s); err != nil || !ok {
 			return err
 		}
@@ -272,6 +257,9 @@ func (t *turn) write(ctx context.Context, s *Save, done []int64, notes []laterNo
 
 // giveBack ends the lease in order: nothing was in flight, and another consumer can go on at once.
 func (t *turn) giveBack() {
+	if t.c.s.l.crashed.Load() {
+		return
+	}
 	t.c.s.mu.Lock()
 	t.w.release()
 	t.c.s.mu.Unlock()

@@ -1,8 +1,10 @@
 package sqllog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"slices"
 	"sort"
 	"time"
 
@@ -112,25 +114,29 @@ func (c *consumer) load(ctx context.Context, le *lease) (*window, error) {
 	}
 	died := s.frontier
 	for w.readPos.before(died) {
-		rows, err := l.d.Read(ctx, c.s.t, w.readPos, c.batch())
+		rows, _, err := l.d.Read(ctx, c.s.t, w.readPos, NoBound, c.batch())
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) == 0 {
 			break // they were removed
 		}
-		c.take(w, c.decodeAll(rows), died)
+		c.take(w, &fetched{rows: c.decodeAll(rows)}, died)
 	}
 	return w, nil
 }
 
 func (c *consumer) batch() int { return min(max(readBatch, c.s.prefetch), 5000) }
 
-// take adds what was read; messages up to died were in flight when the predecessor died.
-func (c *consumer) take(w *window, rows []read, died Pos) {
-	prev := w.readPos
-	for i := range rows {
-		r := &rows[i]
+// take adds what was read, each message in its place; messages up to died were in flight when the predecessor died.
+func (c *consumer) take(w *window, f *fetched, died Pos) {
+	prev, later := w.readPos, f.later
+	for i := range f.rows {
+		r := &f.rows[i]
+		for len(later) > 0 && later[0].Pos.Off != 0 && later[0].Pos.before(r.pos) {
+			w.addLater(&later[0])
+			later = later[1:]
+		}
 		if r.mine && !w.skips(r.pos) {
 			e := &entry{pos: r.pos, prev: prev, msg: r.msg}
 			if !died.before(r.pos) {
@@ -141,12 +147,17 @@ func (c *consumer) take(w *window, rows []read, died Pos) {
 		}
 		w.readPos = r.pos
 	}
+	for i := range later {
+		if later[i].Pos.Off == 0 || !f.more {
+			w.addLater(&later[i])
+		}
+	}
 }
 
 // read is a row of the log, decoded.
 type read struct {
 	pos  Pos
-	msg  transport.Message
+	msg  *transport.Message
 	mine bool // of this partition
 }
 
@@ -155,7 +166,7 @@ func (c *consumer) decodeAll(rows []Row) []read {
 	parts := c.s.l.cfg.Partitions
 	for i := range rows {
 		m := decode(&rows[i])
-		out[i] = read{pos: rows[i].Pos, msg: m, mine: parts == 1 || keyHash(&m)%parts == c.part}
+		out[i] = read{pos: rows[i].Pos, msg: m, mine: parts == 1 || keyHash(m)%parts == c.part}
 	}
 	return out
 }
@@ -163,64 +174,70 @@ func (c *consumer) decodeAll(rows []Row) []read {
 // fetched is the result of one look at the database.
 type fetched struct {
 	rows    []read
-	later   []Later
-	nextDue int64 // of the messages for this group that wait; 0 if none
-	now     int64 // by the database's clock
+	more    bool    // there are other rows, perhaps before some of later
+	later   []Later // in the order of their places; those without one come last
+	nextDue int64   // of the messages for this group that wait; 0 if none
+	now     int64   // by the database's clock
 	err     error
 }
 
-// fetch looks for messages of the log and for this group.
+// fetch looks for messages of the log and for this group. The bound is read first: of what was published after it,
+// neither is taken, so that together they are in order.
 func (c *consumer) fetch(ctx context.Context, after Pos, limit, laterLimit int, token int64) (f fetched) {
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
-	rows, err := c.s.l.d.Read(ctx, c.s.t, after, limit)
+	l := c.s.l
+	var bound int64
+	var due sql.NullInt64
+	q := l.d.Bind("SELECT " + l.d.Now() + ", " + l.d.Bound(c.s.t) + ", (SELECT MIN(due_ms) FROM postbus_later WHERE topic = ? AND grp = ?)")
+	if f.err = l.db.QueryRowContext(ctx, q, c.s.t.Name, c.s.t.Name, c.s.group).Scan(&f.now, &bound, &due); f.err != nil {
+		return f
+	}
+	switch {
+	case due.Valid && due.Int64 > f.now:
+		f.nextDue = due.Int64
+	case due.Valid && laterLimit > 0:
+		if f.err = c.fetchLater(ctx, &f, bound, laterLimit, token); f.err != nil {
+			return f
+		}
+	}
+	rows, more, err := l.d.Read(ctx, c.s.t, after, bound, limit)
 	if err != nil {
-		return fetched{err: err}
+		f.err = err
+		return f
 	}
-	f.rows = c.decodeAll(rows)
-	if laterLimit > 0 {
-		f.err = c.fetchLater(ctx, &f, laterLimit, token)
-	}
+	f.rows, f.more = c.decodeAll(rows), more
 	return f
 }
 
-func (c *consumer) fetchLater(ctx context.Context, f *fetched, limit int, token int64) error {
+func (c *consumer) fetchLater(ctx context.Context, f *fetched, bound int64, limit int, token int64) error {
 	l := c.s.l
-	var due sql.NullInt64
-	q := l.d.Bind("SELECT " + l.d.Now() + ", (SELECT MIN(due_ms) FROM postbus_later WHERE topic = ? AND grp = ?)")
-	if err := l.db.QueryRowContext(ctx, q, c.s.t.Name, c.s.group).Scan(&f.now, &due); err != nil || !due.Valid {
-		return err
-	}
-	if due.Int64 > f.now {
-		f.nextDue = due.Int64
-		return nil
-	}
 	where := "WHERE topic = ? AND grp = ? AND due_ms <= ? AND taken <> ?"
 	args := []any{c.s.t.Name, c.s.group, f.now, token}
 	if parts := l.cfg.Partitions; parts > 1 {
 		where += " AND hash % ? = ?"
 		args = append(args, parts, c.part)
 	}
-	var err error
-	if f.later, err = l.laters(ctx, l.db, where+" ORDER BY due_ms, id LIMIT ?", append(args, limit)...); err != nil {
+	rows, err := l.laters(ctx, l.db, where+" ORDER BY due_ms, id LIMIT ?", append(args, limit)...)
+	if err != nil {
 		return err
 	}
-	q = l.d.Bind("SELECT MIN(due_ms) FROM postbus_later WHERE topic = ? AND grp = ? AND due_ms > ?")
+	for i := range rows {
+		if rows[i].Pos.Off == 0 || l.d.Within(rows[i].Pos, bound) {
+			f.later = append(f.later, rows[i])
+		}
+	}
+	slices.SortStableFunc(f.later, func(a, b Later) int {
+		if (a.Pos.Off == 0) != (b.Pos.Off == 0) {
+			return cmp.Compare(b.Pos.Off, a.Pos.Off)
+		}
+		return a.Pos.Compare(b.Pos)
+	})
+	var due sql.NullInt64
+	q := l.d.Bind("SELECT MIN(due_ms) FROM postbus_later WHERE topic = ? AND grp = ? AND due_ms > ?")
 	if err := l.db.QueryRowContext(ctx, q, c.s.t.Name, c.s.group, f.now).Scan(&due); err != nil {
 		return err
 	}
 	f.nextDue = due.Int64
 	return nil
-}
-
-// takeLater adds messages for this group.
-func (c *consumer) takeLater(w *window, rows []Later) {
-	for i := range rows {
-		r := &rows[i]
-		if _, gone := w.laterGone[r.ID]; gone || w.laterHave[r.ID] != nil {
-			continue
-		}
-		row := Row{UUID: r.UUID, Metadata: []byte(r.Metadata), Payload: r.Payload, Pos: Pos{Off: r.ID}}
-		w.add(&entry{laterID: r.ID, msg: decode(&row), attempts: r.Attempts, suspect: r.Taken != 0})
-	}
 }

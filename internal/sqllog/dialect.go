@@ -2,6 +2,7 @@ package sqllog
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/postbus/postbus/store"
@@ -24,6 +25,9 @@ type Dialect interface {
 	Bind(query string) string
 	// InsertIgnore makes an INSERT do nothing where the key exists; the query begins with "INSERT INTO".
 	InsertIgnore(query string) string
+	// Writing holds this process's writers in line where the database cannot do it well; the result ends it. Append,
+	// Save with a *sql.DB, Prepare and DeleteThrough do it themselves.
+	Writing() (done func())
 	// SkipLocked ends a SELECT that locks the rows it reads, and passes over those that are locked.
 	SkipLocked() string
 	// Class tells what is known after err.
@@ -33,17 +37,22 @@ type Dialect interface {
 	Prepare(ctx context.Context, t *Topic, json bool) error
 	// Append writes a batch in one transaction.
 	Append(ctx context.Context, b *Batch) error
-	// AppendTx writes rows within the caller's transaction.
-	AppendTx(ctx context.Context, tx Querier, rows *Rows) error
+	// AppendTx writes a step within the caller's transaction.
+	AppendTx(ctx context.Context, tx Querier, s *Step) error
 
-	// Read returns up to limit rows beyond after, in the order of the log, and none before which another can still
-	// appear.
-	Read(ctx context.Context, t *Topic, after Pos, limit int) ([]Row, error)
+	// Bound is an SQL expression, with one "?" for the name of the topic, for a number: what is published after it was
+	// read is beyond it.
+	Bound(t *Topic) string
+	// Within reports whether p is within a number that Bound gave.
+	Within(p Pos, bound int64) bool
+	// Read returns up to limit rows beyond after and within bound, in the order of the log, and none before which another
+	// can still appear. More says that there can be others within the bound.
+	Read(ctx context.Context, t *Topic, after Pos, bound int64, limit int) (rows []Row, more bool, err error)
 	// ReadAt returns the rows at the positions, which ascend; those that are gone are left out.
 	ReadAt(ctx context.Context, t *Topic, at []Pos) ([]Row, error)
 	// End returns the position at which a group that starts now begins, and the positions beyond it that exist already.
 	End(ctx context.Context, t *Topic) (Pos, []Pos, error)
-	// Since returns up to limit rows beyond after whose created_at is t or later, as Read does.
+	// Since returns up to limit rows beyond after whose created_at is t or later, in the order of the log.
 	Since(ctx context.Context, t *Topic, after Pos, since time.Time, limit int) ([]Row, error)
 	// DeleteThrough removes up to limit of the oldest rows that are at or before last and were created before cutoff.
 	DeleteThrough(ctx context.Context, t *Topic, last Pos, cutoff time.Time, limit int) (deleted int, err error)
@@ -72,6 +81,9 @@ type Dialect interface {
 
 // Querier is a *sql.DB, *sql.Conn or *sql.Tx.
 type Querier = store.Querier
+
+// NoBound is within which everything is.
+const NoBound = math.MaxInt64
 
 // Class is what is known of a write after an error.
 type Class uint8
@@ -117,10 +129,15 @@ func (r *Rows) add(row encoded) {
 	r.UUID, r.Metadata, r.Payload = append(r.UUID, row.uuid), append(r.Metadata, row.metadata), append(r.Payload, row.payload)
 }
 
-// Batch is one transaction of appends.
-type Batch struct {
-	Rows  []*Rows
+// Batch is one transaction of appends, in order.
+type Batch struct{ Steps []*Step }
+
+// Step is one kind of rows: of a log or, if Rows.UUID is empty, of postbus_later.
+type Step struct {
+	Rows
 	Later []Later
+	// Placed gives the rows of postbus_later places in the order of the log.
+	Placed bool
 }
 
 // Later is a row of postbus_later.
@@ -130,6 +147,7 @@ type Later struct {
 	Due          int64 // ms since 1970
 	Hash         int   // of the key, for partitions
 	Attempts     int
+	Pos          Pos   // its place in the log; zero if it has none
 	Taken        int64 // the token of the lease under which it was fetched
 	UUID         string
 	Metadata     string

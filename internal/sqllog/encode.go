@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/postbus/postbus/internal/wire"
@@ -55,17 +54,16 @@ func appendJSON(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-func decode(r *Row) transport.Message {
+func decode(r *Row) *transport.Message {
 	metadata, ok := parseFlat(r.Metadata)
 	if !ok {
 		metadata = decodeForeign(r.Metadata)
 	}
-	m := wire.Decode(r.UUID, metadata, r.Payload)
+	decoded := wire.Decode(r.UUID, metadata, r.Payload)
+	m := &decoded
 	if m.ID == "" { // Watermill allows it; the place is the same for each delivery
 		m.ID = "offset-" + r.Pos.String()
 	}
-	// They did their work in postbus_later; published again, the message is for all and for now.
-	m.TargetGroup, m.NotBefore = "", time.Time{}
 	return m
 }
 

@@ -4,13 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
 	"github.com/postbus/postbus/transport"
 )
-
-// startScan is how many rows Start's search by time reads at once.
-const startScan = 1000
 
 // join makes the rows of a group, unless they are there. A group that Watermill began keeps its offset.
 func (l *Log) join(ctx context.Context, t *Topic, cfg *transport.SubscribeConfig) error {
@@ -23,7 +19,7 @@ func (l *Log) join(ctx context.Context, t *Topic, cfg *transport.SubscribeConfig
 	if err != nil {
 		return err
 	}
-	return inTx(ctx, l.db, func(tx *sql.Tx) error {
+	return l.inTx(ctx, func(tx *sql.Tx) error {
 		alone := consumerName(cfg.Group, 0, 1)
 		at, found, err := l.d.Offset(ctx, tx, t, alone)
 		if err != nil {
@@ -59,29 +55,15 @@ func (l *Log) startAt(ctx context.Context, t *Topic, start transport.Start) (Pos
 	case start.Time().IsZero():
 		return Pos{}, nil, nil
 	}
-	// created_at has whole seconds on some databases; the message's own time is finer.
-	since := start.Time()
-	last := Pos{}
-	for {
-		rows, err := l.d.Since(ctx, t, last, since.Truncate(time.Second), startScan)
-		if err != nil {
-			return Pos{}, nil, err
-		}
-		for i := range rows {
-			at := rows[i].Created
-			if m := decode(&rows[i]); !m.Time.IsZero() {
-				at = m.Time
-			}
-			if !at.Before(since) {
-				p := rows[i].Pos
-				return Pos{p.Tx, p.Off - 1}, nil, nil
-			}
-			last = rows[i].Pos
-		}
-		if len(rows) < startScan {
-			return l.d.End(ctx, t)
-		}
+	rows, err := l.d.Since(ctx, t, Pos{}, start.Time(), 1)
+	if err != nil {
+		return Pos{}, nil, err
 	}
+	if len(rows) == 0 {
+		return l.d.End(ctx, t)
+	}
+	p := rows[0].Pos
+	return Pos{p.Tx, p.Off - 1}, nil, nil
 }
 
 // lease is the right to consume one partition.
@@ -96,7 +78,9 @@ func (c *consumer) acquire(ctx context.Context) (*lease, error) {
 	const key = " WHERE topic = ? AND grp = ? AND part = ?"
 	q := l.d.Bind("UPDATE postbus_groups SET owner = ?, token = token + 1, expires_ms = " + now + " + ?" + key +
 		" AND parts = ? AND (owner = '' OR expires_ms <= " + now + ")")
+	done := l.d.Writing()
 	res, err := l.db.ExecContext(ctx, q, c.owner, l.cfg.Lease.Milliseconds(), c.s.t.Name, c.s.group, c.part, l.cfg.Partitions)
+	done()
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +129,7 @@ func (c *consumer) repartition(ctx context.Context) error {
 	if err := l.db.QueryRowContext(ctx, q, t.Name, c.s.group, l.cfg.Partitions).Scan(&odd); err != nil || odd == 0 {
 		return err
 	}
-	return inTx(ctx, l.db, func(tx *sql.Tx) error {
+	return l.inTx(ctx, func(tx *sql.Tx) error {
 		q := l.d.Bind("UPDATE postbus_groups SET parts = parts WHERE topic = ? AND grp = ?")
 		if _, err := tx.ExecContext(ctx, q, t.Name, c.s.group); err != nil {
 			return err

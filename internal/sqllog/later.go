@@ -79,13 +79,13 @@ func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 		return 0, next.Int64, nil
 	}
 	var topics []string
-	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
+	err = l.inTx(ctx, func(tx *sql.Tx) error {
 		rows, err := l.laters(ctx, tx, "WHERE grp = ? AND due_ms <= "+l.d.Now()+" ORDER BY due_ms, id LIMIT ? "+l.d.SkipLocked(),
 			"", moveLimit)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		byTopic := map[string]*Rows{}
+		byTopic := map[string]*Step{}
 		ids := make([]int64, len(rows))
 		for i := range rows {
 			r := &rows[i]
@@ -98,7 +98,7 @@ func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 					t = &Topic{Name: r.Topic}
 					t.Messages, t.Offsets = TableNames(r.Topic, l.d.UpperCase())
 				}
-				byTopic[r.Topic] = &Rows{Topic: t}
+				byTopic[r.Topic] = &Step{Rows: Rows{Topic: t}}
 				topics = append(topics, r.Topic)
 			}
 			byTopic[r.Topic].add(encoded{uuid: r.UUID, metadata: r.Metadata, payload: r.Payload})
@@ -121,7 +121,7 @@ func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 }
 
 func (l *Log) laters(ctx context.Context, q Querier, where string, args ...any) ([]Later, error) {
-	rows, err := q.QueryContext(ctx, l.d.Bind("SELECT id, topic, grp, due_ms, hash, attempts, taken, uuid, metadata, payload FROM postbus_later "+where), args...)
+	rows, err := q.QueryContext(ctx, l.d.Bind("SELECT id, topic, grp, due_ms, hash, attempts, pos_tx, pos_off, taken, uuid, metadata, payload FROM postbus_later "+where), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (l *Log) laters(ctx context.Context, q Querier, where string, args ...any) 
 	var out []Later
 	for rows.Next() {
 		var r Later
-		if err := rows.Scan(&r.ID, &r.Topic, &r.Group, &r.Due, &r.Hash, &r.Attempts, &r.Taken, &r.UUID, &r.Metadata, &r.Payload); err != nil {
+		if err := rows.Scan(&r.ID, &r.Topic, &r.Group, &r.Due, &r.Hash, &r.Attempts, &r.Pos.Tx, &r.Pos.Off, &r.Taken, &r.UUID, &r.Metadata, &r.Payload); err != nil {
 			return nil, err
 		}
 		out = append(out, r)
@@ -137,29 +137,24 @@ func (l *Log) laters(ctx context.Context, q Querier, where string, args ...any) 
 	return out, rows.Err()
 }
 
-// insertLater writes rows of postbus_later; the dialects call it in their transaction.
-func insertLater(ctx context.Context, q Querier, bind func(string) string, rows []Later) error {
+// InsertLater writes rows of postbus_later, for the dialects.
+func InsertLater(ctx context.Context, q Querier, d Dialect, rows []Later) error {
 	const chunk = 500
 	for len(rows) > 0 {
 		n := min(chunk, len(rows))
-		args := make([]any, 0, n*7)
+		args := make([]any, 0, n*8)
 		for i := range rows[:n] {
 			r := &rows[i]
-			args = append(args, r.Topic, r.Group, r.Due, r.Hash, r.UUID, r.Metadata, r.Payload)
+			args = append(args, r.Topic, r.Group, r.Due, r.Hash, r.Pos.Off, r.UUID, r.Metadata, r.Payload)
 		}
-		query := "INSERT INTO postbus_later (topic, grp, due_ms, hash, uuid, metadata, payload) VALUES " +
-			strings.TrimSuffix(strings.Repeat("(?,?,?,?,?,?,?),", n), ",")
-		if _, err := q.ExecContext(ctx, bind(query), args...); err != nil {
+		query := "INSERT INTO postbus_later (topic, grp, due_ms, hash, pos_off, uuid, metadata, payload) VALUES " +
+			strings.TrimSuffix(strings.Repeat("(?,?,?,?,?,?,?,?),", n), ",")
+		if _, err := q.ExecContext(ctx, d.Bind(query), args...); err != nil {
 			return err
 		}
 		rows = rows[n:]
 	}
 	return nil
-}
-
-// InsertLater is insertLater for the dialects.
-func InsertLater(ctx context.Context, q Querier, d Dialect, rows []Later) error {
-	return insertLater(ctx, q, d.Bind, rows)
 }
 
 func (l *Log) deleteLater(ctx context.Context, q Querier, ids []int64) error {
@@ -192,14 +187,13 @@ func (l *Log) PublishTx(ctx context.Context, tx Querier, topic string, msgs []tr
 	if err == nil && failed != nil {
 		err = &transport.PublishError{Errs: failed}
 	}
-	if err == nil && len(req.rows.UUID) > 0 {
-		err = l.d.AppendTx(ctx, tx, &req.rows)
-	}
-	if err == nil {
-		err = insertLater(ctx, tx, l.d.Bind, req.later)
-	}
 	if err != nil {
 		return l.publishError(topic, err)
+	}
+	for _, s := range req.steps {
+		if err := l.d.AppendTx(ctx, tx, s); err != nil {
+			return l.publishError(topic, err)
+		}
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ type Log struct {
 	subs    map[*Subscription]struct{}
 	closed  bool
 	started bool // background work runs
+	crashed atomic.Bool
 
 	moveAt    atomic.Int64 // when moveDue looks next, in ms by the database's clock
 	moveWake  chan struct{}
@@ -114,7 +115,7 @@ func (l *Log) start() {
 		return
 	}
 	l.started = true
-	for _, work := range []func(){l.listen, l.sendNotices, l.moveDue, l.retain} {
+	for _, work := range []func(){l.listen, l.sendNotices, l.moveDue, l.retain, l.watchStalls} {
 		l.wg.Go(work)
 	}
 }
@@ -152,6 +153,12 @@ func (l *Log) Close() error {
 	return errors.Join(l.d.Close(), l.cfg.Close())
 }
 
+// Crash ends l as the death of its process would, for tests: nothing is given back.
+func (l *Log) Crash() {
+	l.crashed.Store(true)
+	_ = l.Close()
+}
+
 func (l *Log) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,8 +166,9 @@ func (l *Log) isClosed() bool {
 }
 
 // inTx runs f in a transaction.
-func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+func (l *Log) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+	defer l.d.Writing()()
+	tx, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (l *Log) Publish(ctx context.Context, topic string, msgs []transport.Messag
 	if err != nil {
 		return l.publishError(topic, err)
 	}
-	if req.size() > 0 {
+	if req.size > 0 {
 		if err := l.submit(ctx, req); err != nil {
 			return l.publishError(topic, err)
 		}
@@ -51,14 +51,24 @@ func (l *Log) publishError(topic string, err error) error {
 
 // request is one call of Publish: rows of one topic.
 type request struct {
-	rows  Rows
-	later []Later
+	topic *Topic
+	steps []*Step
+	size  int // messages
+	bytes int // of their payloads
 	done  chan error
-	ctx   context.Context //nolint:containedctx // it lives as long as the call
-	err   error
 }
 
-func (r *request) size() int { return len(r.rows.UUID) + len(r.later) }
+// step returns the step that the next message goes to: order within a request is kept.
+func (r *request) step(later, placed bool) *Step {
+	if n := len(r.steps); n > 0 {
+		if s := r.steps[n-1]; (len(s.Later) > 0) == later && s.Placed == placed {
+			return s
+		}
+	}
+	s := &Step{Rows: Rows{Topic: r.topic}, Placed: placed}
+	r.steps = append(r.steps, s)
+	return s
+}
 
 // prepare makes rows of the good messages, and errors of the others, nil if there are none.
 func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Message) (*request, []error, error) {
@@ -66,9 +76,6 @@ func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Messag
 	if err := transport.CheckBatch(l.caps, topic, msgs); err != nil {
 		var partial *transport.PublishError
 		if !errors.As(err, &partial) {
-			if len(msgs) > 1 || errors.Is(transport.CheckName("topic", topic), transport.ErrInvalid) {
-				return nil, nil, err
-			}
 			return nil, nil, err
 		}
 		failed = partial.Errs
@@ -77,7 +84,7 @@ func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Messag
 	if err != nil {
 		return nil, nil, err
 	}
-	req := &request{rows: Rows{Topic: t}, done: make(chan error, 1), ctx: ctx}
+	req := &request{topic: t, done: make(chan error, 1)}
 	now := time.Now().UnixMilli() + l.skew.Load()
 	for i := range msgs {
 		if failed != nil && failed[i] != nil {
@@ -92,12 +99,15 @@ func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Messag
 			failed[i] = err
 			continue
 		}
+		req.size++
+		req.bytes += len(e.payload)
 		due := dueAt(m.NotBefore)
 		if m.TargetGroup == "" && due <= now {
-			req.rows.add(e)
+			req.step(false, false).add(e)
 			continue
 		}
-		req.later = append(req.later, Later{Topic: topic, Group: m.TargetGroup, Due: due, Hash: keyHash(m),
+		s := req.step(true, due <= now)
+		s.Later = append(s.Later, Later{Topic: topic, Group: m.TargetGroup, Due: due, Hash: keyHash(m),
 			UUID: e.uuid, Metadata: e.metadata, Payload: e.payload})
 	}
 	return req, failed, nil
@@ -180,14 +190,11 @@ func (l *Log) appendAll() {
 		n, msgs, bytes := 0, 0, 0
 		for n < len(a.queue) {
 			r := a.queue[n]
-			size := r.size()
-			for _, p := range r.rows.Payload {
-				bytes += len(p)
-			}
-			if n > 0 && (msgs+size > maxBatch || bytes > maxBatchBytes) {
+			bytes += r.bytes
+			if n > 0 && (msgs+r.size > maxBatch || bytes > maxBatchBytes) {
 				break
 			}
-			msgs += size
+			msgs += r.size
 			n++
 		}
 		if n == 0 {
@@ -222,31 +229,32 @@ func (l *Log) appendShared(reqs []*request) {
 func (l *Log) appendOnce(reqs []*request) error {
 	ctx, cancel := context.WithTimeout(l.ctx, appendTimeout)
 	defer cancel()
-	var b Batch
+	return l.d.Append(ctx, merge(reqs))
+}
+
+// merge makes one batch; requests of rows of one topic alone, as nearly all are, go together.
+func merge(reqs []*request) *Batch {
 	if len(reqs) == 1 {
-		if len(reqs[0].rows.UUID) > 0 {
-			b.Rows = []*Rows{&reqs[0].rows}
-		}
-		b.Later = reqs[0].later
-		return l.d.Append(ctx, &b)
+		return &Batch{Steps: reqs[0].steps}
 	}
-	byTopic := map[*Topic]*Rows{}
+	b := &Batch{}
+	byTopic := map[*Topic]*Step{}
 	for _, r := range reqs {
-		b.Later = append(b.Later, r.later...)
-		if len(r.rows.UUID) == 0 {
+		if len(r.steps) > 1 || len(r.steps[0].Later) > 0 {
+			b.Steps = append(b.Steps, r.steps...)
 			continue
 		}
-		rows := byTopic[r.rows.Topic]
-		if rows == nil {
-			rows = &Rows{Topic: r.rows.Topic}
-			byTopic[r.rows.Topic] = rows
-			b.Rows = append(b.Rows, rows)
+		rows, all := &r.steps[0].Rows, byTopic[r.topic]
+		if all == nil {
+			all = &Step{Rows: Rows{Topic: r.topic}}
+			byTopic[r.topic] = all
+			b.Steps = append(b.Steps, all)
 		}
-		rows.UUID = append(rows.UUID, r.rows.UUID...)
-		rows.Metadata = append(rows.Metadata, r.rows.Metadata...)
-		rows.Payload = append(rows.Payload, r.rows.Payload...)
+		all.UUID = append(all.UUID, rows.UUID...)
+		all.Metadata = append(all.Metadata, rows.Metadata...)
+		all.Payload = append(all.Payload, rows.Payload...)
 	}
-	return l.d.Append(ctx, &b)
+	return b
 }
 
 // finish answers the callers and wakes the consumers.
@@ -268,14 +276,12 @@ func (l *Log) finish(reqs []*request, err error) {
 }
 
 func (l *Log) announce(r *request) {
-	if len(r.rows.UUID) > 0 {
-		l.wake(r.rows.Topic.Name)
-	}
-	for i := range r.later {
-		if r.later[i].Group == "" {
-			l.dueSoon(r.later[i].Due)
-		} else {
-			l.wake(r.rows.Topic.Name)
+	for _, s := range r.steps {
+		for i := range s.Later {
+			if s.Later[i].Group == "" {
+				l.dueSoon(s.Later[i].Due)
+			}
 		}
 	}
+	l.wake(r.topic.Name)
 }

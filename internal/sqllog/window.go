@@ -1,6 +1,7 @@
 package sqllog
 
 import (
+	"math"
 	"slices"
 
 	"github.com/postbus/postbus/transport"
@@ -53,10 +54,11 @@ const (
 type entry struct {
 	pos, prev Pos // prev: all between it and pos is settled or not this consumer's
 	laterID   int64
-	msg       transport.Message
+	msg       *transport.Message
 	attempts  int // deliveries that ended with a requeue, or with the end of their consumer
 	phase     phase
 	known     bool
+	returned  bool // it was delivered before: it goes before all that were not
 	suspect   bool // it was in flight when a consumer ended: it is delivered alone
 	seq, tag  uint64
 
@@ -90,6 +92,15 @@ func (w *window) add(e *entry) {
 		}
 	}
 	w.staged.push(e)
+}
+
+// addLater takes a message of postbus_later, unless it is there, or a read saw it late.
+func (w *window) addLater(r *Later) {
+	if _, gone := w.laterGone[r.ID]; gone || w.laterHave[r.ID] != nil {
+		return
+	}
+	row := Row{UUID: r.UUID, Metadata: []byte(r.Metadata), Payload: r.Payload, Pos: Pos{Off: r.ID}}
+	w.add(&entry{laterID: r.ID, msg: decode(&row), attempts: r.Attempts, suspect: r.Taken != 0})
 }
 
 func (w *window) unlink(e *entry) {
@@ -134,7 +145,7 @@ func (w *window) promote() {
 		}
 		return
 	}
-	for w.staged.len() > 0 && len(w.marked)+w.ready.len() < w.prefetch {
+	for w.staged.len() > 0 && (w.staged.front().returned || len(w.marked)+w.ready.len() < w.prefetch) {
 		w.mark(w.staged.pop())
 	}
 }
@@ -161,7 +172,7 @@ func (w *window) wantsMark() bool {
 	if w.suspects > 0 {
 		return len(w.marked)+w.ready.len()+len(w.handed) == 0
 	}
-	return len(w.marked)+w.ready.len() <= w.prefetch/2
+	return w.staged.front().returned || len(w.marked)+w.ready.len() <= w.prefetch/2
 }
 
 // told ends a write: what was marked is ready or, if the write failed, staged again.
@@ -184,13 +195,21 @@ func (w *window) hand(n int) []transport.Delivery {
 	if n <= 0 {
 		return nil
 	}
-	out := make([]transport.Delivery, n)
-	for i := range out {
+	// What was given back goes first, but is not to be had until the database was told: the others wait for it.
+	first := uint64(math.MaxUint64)
+	if w.staged.len() > 0 {
+		first = w.staged.front().seq
+	}
+	for _, e := range w.marked {
+		first = min(first, e.seq)
+	}
+	out := make([]transport.Delivery, 0, n)
+	for len(out) < n && w.ready.front().seq < first {
 		e := w.ready.pop()
 		w.tags++
 		e.phase, e.tag = handed, w.tags
 		w.handed[e.tag] = e
-		out[i] = transport.Delivery{Message: e.msg, Tag: e.tag, Attempt: e.msg.Attempts + e.attempts + 1}
+		out = append(out, transport.Delivery{Message: e.msg, Tag: e.tag, Attempt: e.msg.Attempts + e.attempts + 1})
 	}
 	return out
 }
@@ -222,7 +241,7 @@ func (w *window) settle(tag uint64, outcome transport.Outcome) bool {
 }
 
 func (w *window) back(e *entry) {
-	e.phase = staged
+	e.phase, e.returned = staged, true
 	if e.laterID != 0 {
 		w.laterNote = append(w.laterNote, laterNote{e.laterID, e.attempts, false})
 	}
@@ -308,6 +327,8 @@ func (q *queue) push(e *entry) {
 		q.items = slices.Insert(q.items, q.first+i, e)
 	}
 }
+
+func (q *queue) front() *entry { return q.items[q.first] }
 
 func (q *queue) pop() *entry {
 	e := q.items[q.first]

@@ -53,6 +53,7 @@ func (d *dialect) MaxPayload() int          { return d.maxPayload }
 func (d *dialect) Bind(query string) string { return query }
 func (d *dialect) SkipLocked() string       { return "FOR UPDATE SKIP LOCKED" }
 func (d *dialect) Quote(s string) string    { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
+func (d *dialect) Writing() func()          { return func() {} }
 func (d *dialect) Close() error             { return nil }
 
 // Now is free of the session's time zone and of its hours that come twice.
@@ -195,8 +196,8 @@ func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) (err error) {
 }
 
 func (d *dialect) appendOnce(ctx context.Context, b *sqllog.Batch) error {
-	if len(b.Rows) == 1 && len(b.Later) == 0 {
-		if q, args, rest := d.insert(b.Rows[0], 0); rest == len(b.Rows[0].UUID) {
+	if len(b.Steps) == 1 && len(b.Steps[0].Later) == 0 {
+		if q, args, rest := d.insert(&b.Steps[0].Rows, 0); rest == len(b.Steps[0].UUID) {
 			_, err := d.db.ExecContext(ctx, q, args...)
 			return err
 		}
@@ -206,20 +207,25 @@ func (d *dialect) appendOnce(ctx context.Context, b *sqllog.Batch) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := sqllog.InsertLater(ctx, tx, d, b.Later); err != nil {
-		return err
-	}
-	for _, rows := range b.Rows { // last: from the first insert on, readers wait for this transaction
-		if err := d.AppendTx(ctx, tx, rows); err != nil {
+	for _, s := range b.Steps {
+		if err := d.AppendTx(ctx, tx, s); err != nil {
 			return err
 		}
 	}
 	return tx.Commit()
 }
 
-func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Rows) error {
+func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Step) error {
+	if len(r.Later) > 0 {
+		if r.Placed {
+			if err := d.place(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		return sqllog.InsertLater(ctx, tx, d, r.Later)
+	}
 	for i := 0; i < len(r.UUID); {
-		q, args, next := d.insert(r, i)
+		q, args, next := d.insert(&r.Rows, i)
 		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
 			return err
 		}
@@ -227,6 +233,30 @@ func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Row
 	}
 	return nil
 }
+
+// place takes offsets for rows that are not in the log. To readers they are gaps, which they ask postbus_later about.
+func (d *dialect) place(ctx context.Context, tx sqllog.Querier, s *sqllog.Step) error {
+	messages := d.Quote(s.Topic.Messages)
+	for i := range s.Later {
+		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (`uuid`) VALUES ('')")
+		if err != nil {
+			return err
+		}
+		if s.Later[i].Pos.Off, err = res.LastInsertId(); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+messages+" WHERE `offset` = ?", s.Later[i].Pos.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dialect) Bound(t *sqllog.Topic) string {
+	return "GREATEST((SELECT COALESCE(MAX(`offset`), 0) FROM " + d.Quote(t.Messages) + "), (SELECT COALESCE(MAX(pos_off), 0) FROM postbus_later WHERE topic = ?))"
+}
+
+func (d *dialect) Within(p sqllog.Pos, bound int64) bool { return p.Off <= bound }
 
 // insert makes a statement of as many rows as a packet takes well, from first on, and returns the row after them.
 func (d *dialect) insert(r *sqllog.Rows, first int) (string, []any, int) {

@@ -85,6 +85,7 @@ func (d *dialect) Now() string                  { return "(extract(epoch FROM cl
 func (d *dialect) InsertIgnore(q string) string { return q + " ON CONFLICT DO NOTHING" }
 func (d *dialect) SkipLocked() string           { return "FOR UPDATE SKIP LOCKED" }
 func (d *dialect) Quote(s string) string        { return pgx.Identifier{s}.Sanitize() }
+func (d *dialect) Writing() func()              { return func() {} }
 func (d *dialect) Close() error                 { return nil }
 
 func (d *dialect) Bind(query string) string {

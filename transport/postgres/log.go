@@ -15,25 +15,28 @@ import (
 // Append writes a batch in one round trip: the statements of a pipeline are one transaction.
 func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
 	return d.conn(ctx, func(c *pgx.Conn) error {
-		if len(b.Rows) == 1 && len(b.Later) == 0 {
-			q, args := d.insert(b.Rows[0])
+		if len(b.Steps) == 1 {
+			q, args := d.insert(b.Steps[0])
 			_, err := c.Exec(ctx, q, args...)
 			return err
 		}
 		var batch pgx.Batch
-		for _, rows := range b.Rows {
-			q, args := d.insert(rows)
-			batch.Queue(q, args...)
-		}
-		if len(b.Later) > 0 {
-			q, args := insertLater(b.Later)
+		for _, s := range b.Steps {
+			q, args := d.insert(s)
 			batch.Queue(q, args...)
 		}
 		return c.SendBatch(ctx, &batch).Close()
 	})
 }
 
-func insertLater(rows []sqllog.Later) (string, []any) {
+// insertLater places rows by the same transaction id and sequence as those of the log.
+func (d *dialect) insertLater(s *sqllog.Step) (string, []any) {
+	rows, place := s.Later, "0, 0"
+	args := []any{}
+	if s.Placed {
+		place = "pg_current_xact_id()::text::bigint, nextval(pg_get_serial_sequence($8, 'offset'))"
+		args = append(args, d.Quote(s.Topic.Messages))
+	}
 	n := len(rows)
 	topics, groups, uuids, metadata := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	dues, hashes, payloads := make([]int64, n), make([]int32, n), make([][]byte, n)
@@ -42,13 +45,16 @@ func insertLater(rows []sqllog.Later) (string, []any) {
 		topics[i], groups[i], uuids[i], metadata[i], payloads[i] = r.Topic, r.Group, r.UUID, r.Metadata, r.Payload
 		dues[i], hashes[i] = r.Due, int32(r.Hash)
 	}
-	return `INSERT INTO postbus_later (topic, grp, due_ms, hash, uuid, metadata, payload)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::bytea[])`,
-		[]any{topics, groups, dues, hashes, uuids, metadata, payloads}
+	return `INSERT INTO postbus_later (topic, grp, due_ms, hash, uuid, metadata, payload, pos_tx, pos_off)
+		SELECT r.*, ` + place + ` FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::bytea[]) AS r`,
+		append([]any{topics, groups, dues, hashes, uuids, metadata, payloads}, args...)
 }
 
 // insert writes created_at in UTC, whatever the server's time zone.
-func (d *dialect) insert(r *sqllog.Rows) (string, []any) {
+func (d *dialect) insert(r *sqllog.Step) (string, []any) {
+	if len(r.Later) > 0 {
+		return d.insertLater(r)
+	}
 	head := "INSERT INTO " + d.Quote(r.Topic.Messages) + " (uuid, created_at, metadata, payload, transaction_id) "
 	if len(r.UUID) == 1 {
 		if r.Topic.JSON {
@@ -79,7 +85,7 @@ func text(p []byte) *string {
 }
 
 // AppendTx writes rows within the caller's transaction.
-func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Rows) error {
+func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Step) error {
 	q, args := d.insert(r)
 	_, err := tx.ExecContext(ctx, q, args...)
 	return err
@@ -88,10 +94,23 @@ func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Row
 // horizon is the oldest transaction that can still add rows.
 const horizon = "pg_snapshot_xmin(pg_current_snapshot())"
 
+func (d *dialect) Bound(*sqllog.Topic) string {
+	return "CASE WHEN ?::text IS NOT NULL THEN " + horizon + "::text::bigint END"
+}
+
+func (d *dialect) Within(p sqllog.Pos, bound int64) bool { return p.Tx < uint64(bound) }
+
 // Read reads by keyset: the condition on the pair uses the primary key, however long the backlog.
-func (d *dialect) Read(ctx context.Context, t *sqllog.Topic, after sqllog.Pos, limit int) ([]sqllog.Row, error) {
-	return d.rows(ctx, t, `(transaction_id, "offset") > ($1::text::xid8, $2) AND transaction_id < `+horizon+`
-		ORDER BY transaction_id, "offset" LIMIT $3`, strconv.FormatUint(after.Tx, 10), after.Off, limit)
+func (d *dialect) Read(ctx context.Context, t *sqllog.Topic, after sqllog.Pos, bound int64, limit int) ([]sqllog.Row, bool, error) {
+	below := horizon
+	args := []any{strconv.FormatUint(after.Tx, 10), after.Off, limit}
+	if bound != sqllog.NoBound {
+		below = "$4::text::xid8"
+		args = append(args, strconv.FormatInt(bound, 10))
+	}
+	rows, err := d.rows(ctx, t, `(transaction_id, "offset") > ($1::text::xid8, $2) AND transaction_id < `+below+`
+		ORDER BY transaction_id, "offset" LIMIT $3`, args...)
+	return rows, len(rows) == limit, err
 }
 
 // Since reads beyond the horizon as well: a group that starts must not pass over what is about to be seen.

@@ -75,3 +75,7 @@ func TestLog(t *testing.T) {
 		Rows: sqllogtest.CountRows(`"`),
 	}.Run(t)
 }
+
+func conformanceURL(t testing.TB) string {
+	return withQuery(database(t), "payload=bytea&lease=1s&pool_max_conns=4")
+}

@@ -23,14 +23,31 @@ const timeFormat = "2006-01-02 15:04:05.000000"
 type dialect struct {
 	db *sql.DB
 	// writing holds the writers of this process in line; SQLite itself would let them sleep and try again.
-	writing sync.Mutex
+	writing *sync.Mutex
 }
 
-func newDialect(db *store.DB) (sqllog.Dialect, error) {
+// writers has a lock for each file.
+var writers sync.Map
+
+func newDialect(ctx context.Context, db *store.DB) (sqllog.Dialect, error) {
 	if db.Dialect() != store.SQLite {
 		return nil, fmt.Errorf("sqlite: the database is of dialect %s", db.Dialect())
 	}
-	return &dialect{db: db.SQL()}, nil
+	d := &dialect{db: db.SQL(), writing: &sync.Mutex{}}
+	var file string
+	if err := d.db.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&file); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	if file != "" {
+		lock, _ := writers.LoadOrStore(file, d.writing)
+		d.writing = lock.(*sync.Mutex)
+	}
+	return d, nil
+}
+
+func (d *dialect) Writing() func() {
+	d.writing.Lock()
+	return d.writing.Unlock
 }
 
 func (d *dialect) Name() string                 { return "sqlite" }
@@ -115,18 +132,23 @@ func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	for _, rows := range b.Rows {
-		if err := d.AppendTx(ctx, tx, rows); err != nil {
+	for _, s := range b.Steps {
+		if err := d.AppendTx(ctx, tx, s); err != nil {
 			return err
 		}
-	}
-	if err := sqllog.InsertLater(ctx, tx, d, b.Later); err != nil {
-		return err
 	}
 	return tx.Commit()
 }
 
-func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Rows) error {
+func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Step) error {
+	if len(r.Later) > 0 {
+		if r.Placed {
+			if err := d.place(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		return sqllog.InsertLater(ctx, tx, d, r.Later)
+	}
 	now := time.Now().UTC().Format(timeFormat)
 	const chunk = 200
 	for first := 0; first < len(r.UUID); first += chunk {
@@ -144,8 +166,33 @@ func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Row
 	return nil
 }
 
-func (d *dialect) Read(ctx context.Context, t *sqllog.Topic, after sqllog.Pos, limit int) ([]sqllog.Row, error) {
-	return d.rows(ctx, t, `"offset" > ? ORDER BY "offset" LIMIT ?`, after.Off, limit)
+// place takes offsets for rows that are not in the log.
+func (d *dialect) place(ctx context.Context, tx sqllog.Querier, s *sqllog.Step) error {
+	messages := d.Quote(s.Topic.Messages)
+	for i := range s.Later {
+		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (uuid, created_at) VALUES ('', '')")
+		if err != nil {
+			return err
+		}
+		if s.Later[i].Pos.Off, err = res.LastInsertId(); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+messages+` WHERE "offset" = ?`, s.Later[i].Pos.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dialect) Bound(t *sqllog.Topic) string {
+	return `max((SELECT COALESCE(MAX("offset"), 0) FROM ` + d.Quote(t.Messages) + `), (SELECT COALESCE(MAX(pos_off), 0) FROM postbus_later WHERE topic = ?))`
+}
+
+func (d *dialect) Within(p sqllog.Pos, bound int64) bool { return p.Off <= bound }
+
+func (d *dialect) Read(ctx context.Context, t *sqllog.Topic, after sqllog.Pos, bound int64, limit int) ([]sqllog.Row, bool, error) {
+	rows, err := d.rows(ctx, t, `"offset" > ? AND "offset" <= ? ORDER BY "offset" LIMIT ?`, after.Off, bound, limit)
+	return rows, len(rows) == limit, err
 }
 
 func (d *dialect) Since(ctx context.Context, t *sqllog.Topic, after sqllog.Pos, since time.Time, limit int) ([]sqllog.Row, error) {
@@ -198,7 +245,6 @@ func (d *dialect) End(ctx context.Context, t *sqllog.Topic) (sqllog.Pos, []sqllo
 func (d *dialect) DeleteThrough(ctx context.Context, t *sqllog.Topic, last sqllog.Pos, cutoff time.Time, limit int) (int, error) {
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	// The last row stays, for without it AUTOINCREMENT's memory would be all that keeps offsets from being used anew.
 	q := `WITH old AS (SELECT "offset" AS o, created_at AS c FROM ` + d.Quote(t.Messages) + ` WHERE "offset" <= ? ORDER BY "offset" LIMIT ?)
 		DELETE FROM ` + d.Quote(t.Messages) + ` WHERE "offset" < COALESCE((SELECT MIN(o) FROM old WHERE c >= ?), (SELECT MAX(o) + 1 FROM old), 0)`
 	res, err := d.db.ExecContext(ctx, q, last.Off, limit, cutoff.UTC().Format(timeFormat))

@@ -59,7 +59,8 @@ var (
 // stays the caller's to close, after the transport.
 func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
 	l, err := sqllog.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
-		Retention: cfg.Retention, Logger: cfg.Logger, PayloadBytes: true}, defaultPoll, newDialect)
+		Retention: cfg.Retention, Logger: cfg.Logger, PayloadBytes: true}, defaultPoll,
+		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,8 @@ func open(ctx context.Context, u *url.URL) (transport.Transport, error) {
 	o := sqllog.Options{PayloadBytes: true}
 	r := params.Read(u)
 	o.ReadParams(r, false)
-	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll, newDialect)
+	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll,
+		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
 	if err != nil {
 		return nil, err
 	}

@@ -22,3 +22,7 @@ func TestLog(t *testing.T) {
 		Rows: sqllogtest.CountRows(`"`),
 	}.Run(t)
 }
+
+func conformanceURL(t testing.TB) string {
+	return "sqlite:" + filepath.Join(t.TempDir(), "c.db") + "?lease=1s"
+}

@@ -67,6 +67,7 @@ type Run struct {
 	// N is how often to repeat.
 	N int
 
+	side    string
 	labels  context.Context
 	started time.Time
 	elapsed time.Duration
@@ -74,9 +75,9 @@ type Run struct {
 }
 
 // Start begins the timed part. In a CPU profile the calling goroutine, and those that it starts from now on, get the
-// label role=publisher.
+// label publisher, with the name of the contender.
 func (r *Run) Start() {
-	pprof.SetGoroutineLabels(pprof.WithLabels(r.labels, pprof.Labels("role", "publisher")))
+	pprof.SetGoroutineLabels(pprof.WithLabels(r.labels, pprof.Labels("publisher", r.side)))
 	r.started = time.Now()
 }
 

@@ -81,12 +81,10 @@ func (s *side) once(ctx context.Context, n int) (*Run, error) {
 	runtime.GC()
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	r := &Run{N: n}
-	var err error
-	pprof.Do(ctx, pprof.Labels("contender", s.name), func(ctx context.Context) {
-		r.labels = ctx
-		err = s.run(ctx, r)
-	})
+	r := &Run{N: n, side: s.name, labels: pprof.WithLabels(ctx, pprof.Labels("contender", s.name))}
+	pprof.SetGoroutineLabels(r.labels)
+	defer pprof.SetGoroutineLabels(context.Background())
+	err := s.run(ctx, r) // without the labels, which would make looking a value up in ctx slower
 	if err == nil && r.elapsed == 0 {
 		err = errNotTimed
 	}

@@ -115,7 +115,7 @@ func laterMessages(f *fixture) {
 		m.TargetGroup, m.NotBefore = group, at
 		return m
 	}
-	f.publish(tr, target("all", "", soon), target("only-a", "a", time.Time{}), target("a-soon", "a", soon.Add(100*time.Millisecond)))
+	f.publish(tr, target("all", "", soon), target("only-a", "a", time.Time{}), target("a-soon", "a", soon.Add(2*time.Second)))
 	ds := a.receive(1)
 	f.want(ids(ds), "only-a/1")
 	a.settle(transport.Requeue, ds...)

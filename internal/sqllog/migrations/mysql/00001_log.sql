@@ -23,12 +23,15 @@ CREATE TABLE postbus_later (
     due_ms   bigint NOT NULL,
     hash     int NOT NULL,
     attempts int NOT NULL DEFAULT 0,
+    pos_tx   bigint NOT NULL DEFAULT 0,
+    pos_off  bigint NOT NULL DEFAULT 0,
     taken    bigint NOT NULL DEFAULT 0,
     uuid     varchar(255) NOT NULL,
     metadata longtext NOT NULL,
     payload  longblob
 ) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ENGINE=InnoDB;
 CREATE INDEX postbus_later_group ON postbus_later (topic, grp, due_ms, id);
+CREATE INDEX postbus_later_place ON postbus_later (topic, pos_off);
 CREATE INDEX postbus_later_due ON postbus_later (grp, due_ms, id);
 
 -- +goose Down
