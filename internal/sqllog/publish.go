@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -185,7 +186,8 @@ func (a *appender) close() {
 func (l *Log) appendAll() {
 	a := &l.app
 	defer a.idle.Done()
-	for {
+	for last := 0; ; {
+		a.gather(last)
 		a.mu.Lock()
 		n, msgs, bytes := 0, 0, 0
 		for n < len(a.queue) {
@@ -206,6 +208,23 @@ func (l *Log) appendAll() {
 		a.queue = append(a.queue[:0], a.queue[n:]...)
 		a.mu.Unlock()
 		l.appendShared(batch)
+		last = len(batch)
+	}
+}
+
+// gather lets the callers that the last commit has answered come again, if there were several: taken at once, the next
+// commit would carry only those who came during the last one, and commits of few and of many would alternate. It
+// yields the processor and never sleeps; who is alone does not wait.
+func (a *appender) gather(last int) {
+	const yields = 100
+	for i := 0; last > 1 && i < yields; i++ {
+		a.mu.Lock()
+		n := len(a.queue)
+		a.mu.Unlock()
+		if n >= last {
+			return
+		}
+		runtime.Gosched()
 	}
 }
 

@@ -83,8 +83,9 @@ func newDatabase(t testing.TB, server string) string {
 func TestLog(t *testing.T) {
 	t.Parallel()
 	sqllogtest.Suite{
-		URL:  func(t testing.TB) string { return database(t) + "?pool_max_conns=4" },
-		Rows: sqllogtest.CountRows("`"),
+		URL:   func(t testing.TB) string { return database(t) + "?pool_max_conns=4" },
+		Clock: time.Second,
+		Rows:  sqllogtest.CountRows("`"),
 	}.Run(t)
 }
 

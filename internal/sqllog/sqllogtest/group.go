@@ -24,8 +24,10 @@ func (c *child) signal(f *fixture, name string) {
 func starts(f *fixture) {
 	tr := f.open("")
 	f.publish(tr, message("1"))
-	time.Sleep(20 * time.Millisecond) // messages are told apart by their time
+	// Messages are told apart by the database's clock.
+	<-time.After(2 * f.clock)
 	middle := time.Now()
+	<-time.After(2 * f.clock)
 	f.publish(tr, message("2"))
 	now := f.subscribe(tr, transport.SubscribeConfig{Group: "now", Start: transport.StartNow()})
 	f.publish(tr, message("3"))

@@ -21,6 +21,8 @@ import (
 type Suite struct {
 	// URL is the database; all tests share it, each with topics of its own.
 	URL func(t testing.TB) string
+	// Clock is how coarse created_at is. Default: 10 ms.
+	Clock time.Duration
 	// Rows counts the rows in the table of a topic whose name stands as it is.
 	Rows func(t testing.TB, url, topic string) int
 }
@@ -46,7 +48,7 @@ func (s Suite) Run(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(&fixture{T: t, url: s.URL(t), topic: Unique("tab"), rows: s.Rows})
+			test(&fixture{T: t, url: s.URL(t), topic: Unique("tab"), rows: s.Rows, clock: max(s.Clock, 10*time.Millisecond)})
 		})
 	}
 }
@@ -61,6 +63,7 @@ func Unique(prefix string) string {
 type fixture struct {
 	*testing.T
 	url, topic string
+	clock      time.Duration
 	rows       func(t testing.TB, url, topic string) int
 }
 
