@@ -71,8 +71,10 @@ type Dialect interface {
 	Save(ctx context.Context, q Querier, s *Save) (bool, error)
 
 	// Listen waits for notices of Notify and calls heard with each text, until ctx ends. It calls ready when no notice
-	// can be missed any more. A database without notices returns at once.
-	Listen(ctx context.Context, ready func(), heard func(string)) error
+	// can be missed any more. A database without notices looks itself, every so often, or returns at once.
+	Listen(ctx context.Context, every time.Duration, ready func(), heard func(string)) error
+	// Listens reports whether Listen does more than return.
+	Listens() bool
 	// Notify tells all instances; nil texts are none.
 	Notify(ctx context.Context, texts []string) error
 	// Close releases what the dialect holds.

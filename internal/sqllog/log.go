@@ -18,6 +18,7 @@ type Config struct {
 	JSON       bool          // make tables whose payload is JSON
 	Lease      time.Duration // a consumer that is not heard of for so long is replaced
 	Poll       time.Duration // the longest pause between looks for messages
+	Watch      time.Duration // the pause between looks for other processes' messages, on behalf of all groups
 	Partitions int
 	Retention  time.Duration // negative keeps for ever
 	StallAfter time.Duration // a log that is held back for so long is reported

@@ -34,6 +34,7 @@ const (
 	DefaultLease      = 7 * time.Second
 	DefaultRetention  = 7 * 24 * time.Hour
 	DefaultStallAfter = 10 * time.Second
+	idlePoll          = time.Second
 	leastLease        = 100 * time.Millisecond
 )
 
@@ -121,6 +122,9 @@ func Use(ctx context.Context, db *store.DB, o Options, poll time.Duration, diale
 	}
 	if err := db.Migrate(ctx, store.Schema{Name: "log", Files: files}); err != nil {
 		return nil, err
+	}
+	if cfg.Watch = cfg.Poll; d.Listens() { // then each group need look for itself only now and then
+		cfg.Poll = max(cfg.Poll, idlePoll)
 	}
 	l := New(db.SQL(), d, cfg)
 	if err := l.measureSkew(ctx); err != nil {

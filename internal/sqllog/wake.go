@@ -96,7 +96,7 @@ func (l *Log) sendNotices() {
 // listen hears the notices of other processes, and reconnects when the connection breaks.
 func (l *Log) listen() {
 	for l.ctx.Err() == nil {
-		err := l.d.Listen(l.ctx, l.hub.wakeAll, l.hub.wake)
+		err := l.d.Listen(l.ctx, l.cfg.Watch, l.hub.wakeAll, l.hub.wake)
 		if err == nil {
 			return
 		}

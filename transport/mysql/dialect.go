@@ -26,13 +26,15 @@ type dialect struct {
 
 	mu   sync.Mutex
 	gaps map[string]*gaps // by table
+
+	topics map[string]string // by table, those in use
 }
 
 func newDialect(ctx context.Context, db *store.DB) (sqllog.Dialect, error) {
 	if db.Dialect() != store.MySQL {
 		return nil, fmt.Errorf("mysql: the database is of dialect %s", db.Dialect())
 	}
-	d := &dialect{db: db.SQL(), gaps: map[string]*gaps{}}
+	d := &dialect{db: db.SQL(), gaps: map[string]*gaps{}, topics: map[string]string{}}
 	var version string
 	var packet, increment int
 	err := d.db.QueryRowContext(ctx, "SELECT VERSION(), @@max_allowed_packet, @@auto_increment_increment").Scan(&version, &packet, &increment)
@@ -117,9 +119,18 @@ func isNumber(err error, numbers ...uint16) bool {
 // Prepare makes the tables as watermill-sql does.
 func (d *dialect) Prepare(ctx context.Context, t *sqllog.Topic, json bool) error {
 	found, err := d.probe(ctx, t)
-	if err != nil || found {
-		return err
+	if err == nil && !found {
+		err = d.create(ctx, t, json)
 	}
+	if err == nil {
+		d.mu.Lock()
+		d.topics[t.Messages] = t.Name
+		d.mu.Unlock()
+	}
+	return err
+}
+
+func (d *dialect) create(ctx context.Context, t *sqllog.Topic, json bool) error {
 	kind := "JSON"
 	if !json {
 		kind = "LONGBLOB"
@@ -146,7 +157,7 @@ func (d *dialect) Prepare(ctx context.Context, t *sqllog.Topic, json bool) error
 	if err != nil {
 		return err
 	}
-	if found, err = d.probe(ctx, t); err != nil || !found {
+	if found, err := d.probe(ctx, t); err != nil || !found {
 		return fmt.Errorf("table %s was made and is not found: %w", t.Messages, err)
 	}
 	return nil
@@ -352,5 +363,45 @@ func (d *dialect) Lag(ctx context.Context, t *sqllog.Topic, after sqllog.Pos, li
 	return 0, 0, err
 }
 
-func (d *dialect) Listen(context.Context, func(), func(string)) error { return nil }
-func (d *dialect) Notify(context.Context, []string) error             { return nil }
+// Listen watches the last offset of each topic.
+func (d *dialect) Listen(ctx context.Context, every time.Duration, ready func(), heard func(string)) error {
+	return sqllog.Watch(ctx, every, d.heads, ready, heard)
+}
+
+// Listens implements sqllog.Dialect.
+func (d *dialect) Listens() bool { return true }
+
+// heads asks for many tables in one query, each of which costs a look at the end of an index.
+func (d *dialect) heads(ctx context.Context) (map[string]int64, error) {
+	d.mu.Lock()
+	parts := []string{"SELECT '', MAX(id) FROM postbus_later"}
+	args := []any{}
+	for table, topic := range d.topics {
+		parts = append(parts, "SELECT ?, MAX(`offset`) FROM "+d.Quote(table))
+		args = append(args, topic)
+	}
+	d.mu.Unlock()
+	heads := map[string]int64{}
+	const atOnce = 50
+	for first := 0; first < len(parts); first += atOnce {
+		last := min(first+atOnce, len(parts))
+		rows, err := d.db.QueryContext(ctx, strings.Join(parts[first:last], " UNION ALL "), args[max(0, first-1):last-1]...)
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			var topic string
+			var head sql.NullInt64
+			if err := rows.Scan(&topic, &head); err != nil {
+				return nil, errors.Join(err, rows.Close())
+			}
+			heads[topic] = head.Int64
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return heads, nil
+}
+
+func (d *dialect) Notify(context.Context, []string) error { return nil }

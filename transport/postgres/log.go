@@ -15,6 +15,9 @@ import (
 // Append writes a batch in one round trip: the statements of a pipeline are one transaction.
 func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
 	return d.conn(ctx, func(c *pgx.Conn) error {
+		if len(b.Steps) == 1 && len(b.Steps[0].UUID) >= copyFrom {
+			return d.copyRows(ctx, c, &b.Steps[0].Rows)
+		}
 		if len(b.Steps) == 1 {
 			q, args := d.insert(b.Steps[0])
 			_, err := c.Exec(ctx, q, args...)

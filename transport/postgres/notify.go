@@ -12,7 +12,7 @@ const channel = "postbus"
 
 // Listen uses a connection beside the pool, so that a small pool is not short of one. On the caller's own *sql.DB or
 // pool it takes none, and polls.
-func (d *dialect) Listen(ctx context.Context, ready func(), heard func(string)) error {
+func (d *dialect) Listen(ctx context.Context, _ time.Duration, ready func(), heard func(string)) error {
 	if d.own == nil {
 		return nil
 	}
@@ -37,6 +37,9 @@ func (d *dialect) Listen(ctx context.Context, ready func(), heard func(string)) 
 		heard(n.Payload)
 	}
 }
+
+// Listens implements sqllog.Dialect.
+func (d *dialect) Listens() bool { return d.own != nil }
 
 // Notify sends texts in one transaction, which need not reach the disk: what it tells of is there already.
 func (d *dialect) Notify(ctx context.Context, texts []string) error {

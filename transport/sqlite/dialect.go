@@ -24,6 +24,7 @@ type dialect struct {
 	db *sql.DB
 	// writing holds the writers of this process in line; SQLite itself would let them sleep and try again.
 	writing *sync.Mutex
+	file    bool
 }
 
 // writers has a lock for each file.
@@ -40,7 +41,7 @@ func newDialect(ctx context.Context, db *store.DB) (sqllog.Dialect, error) {
 	}
 	if file != "" {
 		lock, _ := writers.LoadOrStore(file, d.writing)
-		d.writing = lock.(*sync.Mutex)
+		d.writing, d.file = lock.(*sync.Mutex), true
 	}
 	return d, nil
 }
@@ -324,5 +325,34 @@ func (d *dialect) Save(ctx context.Context, q sqllog.Querier, s *sqllog.Save) (b
 	return true, err
 }
 
-func (d *dialect) Listen(context.Context, func(), func(string)) error { return nil }
-func (d *dialect) Notify(context.Context, []string) error             { return nil }
+// Listen watches the numbers that SQLite keeps for AUTOINCREMENT, which tell of every insert.
+func (d *dialect) Listen(ctx context.Context, every time.Duration, ready func(), heard func(string)) error {
+	if !d.Listens() {
+		return nil
+	}
+	return sqllog.Watch(ctx, every, d.heads, ready, heard)
+}
+
+// Listens is false for a database in memory: it has no other processes.
+func (d *dialect) Listens() bool { return d.file }
+
+func (d *dialect) heads(ctx context.Context) (map[string]int64, error) {
+	rows, err := d.db.QueryContext(ctx, `SELECT COALESCE(t.topic, ''), s.seq FROM sqlite_sequence s LEFT JOIN postbus_topics t ON t.messages = s.name
+		WHERE t.topic IS NOT NULL OR s.name = 'postbus_later'`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	heads := map[string]int64{}
+	for rows.Next() {
+		var topic string
+		var head int64
+		if err := rows.Scan(&topic, &head); err != nil {
+			return nil, err
+		}
+		heads[topic] = head
+	}
+	return heads, rows.Err()
+}
+
+func (d *dialect) Notify(context.Context, []string) error { return nil }
