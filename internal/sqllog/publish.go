@@ -215,13 +215,17 @@ func (l *Log) appendAll() {
 // gather lets the callers that the last commit has answered come again, if there were several: taken at once, the next
 // commit would carry only those who came during the last one, and commits of few and of many would alternate. It
 // yields the processor and never sleeps; who is alone does not wait.
-func (a *appender) gather(last int) {
-	const yields = 100
-	for i := 0; last > 1 && i < yields; i++ {
+func (a *appender) gather(answered int) {
+	const yields = 200
+	all := 0
+	for i := range yields {
 		a.mu.Lock()
 		n := len(a.queue)
 		a.mu.Unlock()
-		if n >= last {
+		if i == 0 {
+			all = n + answered
+		}
+		if answered == 0 || all <= 1 || n >= all {
 			return
 		}
 		runtime.Gosched()
