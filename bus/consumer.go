@@ -2,10 +2,8 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -42,6 +40,7 @@ type consumer struct {
 	idle        chan struct{} // closed when the last worker has ended
 	ready       []*task       // from next on
 	next        int
+	admitted    uint64 // tasks so far
 	keys        map[string]*keyQueue
 	current     []*task         // of each worker
 	held        map[*task]*hold // failed, waiting for their time to come again
@@ -139,7 +138,9 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		t.Message = t.delivered    // for the chain begins anew
+		if t.Message != t.delivered { // a goroutine that the handler has left behind may be reading it
+			t.Message = t.delivered // for the chain begins anew
+		}
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			c.done(n, t, failure)
 			t = nil
@@ -210,10 +211,11 @@ func (c *consumer) dispatch(ctx context.Context, d *Delivery) error {
 		return nil
 	}
 	version := max(d.Version, 1)
-	if version >= len(known) || known[version] == nil {
+	handle := known.find(version)
+	if handle == nil {
 		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, d.Name, version, known.known()))
 	}
-	return known[version](ctx, d)
+	return handle(ctx, d)
 }
 
 // take returns the next task for worker n, and nil once the consumer stops.
@@ -238,225 +240,6 @@ func (c *consumer) take(n int) *task {
 			c.work.Wait()
 		}
 	}
-}
-
-// receive fetches a batch and makes it ready. It is called with the lock, which it gives up while it waits.
-func (c *consumer) receive() {
-	c.receiving, c.inReceive = true, true
-	ctx, max := c.receiveCtx, min(receiveMax, c.cfg.Prefetch-c.unsettled)
-	c.mu.Unlock()
-	batch, err := c.sub.Receive(ctx, max)
-	if err == nil && c.cfg.Delivery == AtMostOnce {
-		batch = c.ackFirst(batch)
-	}
-	c.mu.Lock()
-	c.inReceive = false
-	c.admit(batch)
-	if c.halted {
-		c.rest.Broadcast()
-	}
-	switch {
-	case err == nil:
-		c.receiveErrs = 0
-	case ctx.Err() == nil:
-		c.receiveErrs++
-		failures := c.receiveErrs
-		c.mu.Unlock()
-		c.pause(err, failures)
-		c.mu.Lock()
-	}
-	c.receiving = false
-	// One for each task but the one that this worker takes, and one that receives next.
-	for range min(len(c.ready)-c.next, c.workers-1) {
-		c.work.Signal()
-	}
-}
-
-// pause waits before the next Receive after one failed.
-func (c *consumer) pause(err error, failures int) {
-	if errors.Is(err, transport.ErrClosed) {
-		c.log.Error("bus: the subscription was closed from outside; the group stops", "error", err)
-		<-c.fetching.Done()
-		return
-	}
-	c.log.Warn("bus: receive failed, trying again", "error", err)
-	c.wait(c.backoff(failures))
-}
-
-// wait returns after d, and false if the consumer stops before.
-func (c *consumer) wait(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-c.fetching.Done():
-		return false
-	}
-}
-
-// ackFirst acknowledges a batch before it is handled. Until that has worked nothing of it is handled, and it is tried
-// again, for the transport counts the batch as in hand. If the consumer stops before, the batch goes back.
-func (c *consumer) ackFirst(batch []transport.Delivery) []transport.Delivery {
-	acks := make([]transport.Settlement, len(batch))
-	for i := range batch {
-		acks[i] = transport.Settlement{Tag: batch[i].Tag, Outcome: transport.Ack}
-	}
-	for failures := 1; ; failures++ {
-		err := c.sub.Settle(c.ctx, acks)
-		if err == nil {
-			return batch
-		}
-		c.log.Warn("bus: acknowledge before handling failed; the messages are not handled now", "error", err)
-		if errors.Is(err, transport.ErrClosed) || !c.wait(c.backoff(failures)) {
-			return nil
-		}
-	}
-}
-
-// admit turns a batch into tasks: ready, or behind others of the same key.
-func (c *consumer) admit(batch []transport.Delivery) {
-	var tasks []task
-	for i := range batch {
-		if len(tasks) == 0 {
-			tasks = make([]task, min(tasksPerAlloc, len(batch)-i))
-		}
-		t, d := &tasks[0], &batch[i]
-		tasks = tasks[1:]
-		t.Context, t.tag = c.ctx, d.Tag
-		t.Message, t.Topic, t.Group, t.Attempt = d.Message, c.topic, c.group, d.Attempt
-		t.delivered = d.Message
-		c.unsettled++
-		switch {
-		case c.stopping && c.cfg.Delivery == AtLeastOnce:
-			if c.keys[t.Key] == nil { // else it goes back at the end, after those of its key that are in hand
-				c.release(t)
-			}
-		case t.Key == "" || c.enterKey(t):
-			c.makeReady(t)
-		}
-	}
-	if len(c.settlements) > 0 && c.next == len(c.ready) && !c.flushing {
-		c.armFlush() // only releases: no worker will come by
-	}
-}
-
-func (c *consumer) makeReady(t *task) {
-	if c.next == len(c.ready) {
-		c.ready, c.next = c.ready[:0], 0
-	}
-	c.ready = append(c.ready, t)
-}
-
-// done takes the outcome of a task.
-func (c *consumer) done(n int, t *task, err error) {
-	var delay time.Duration
-	givenBack := err != nil && c.givesBack(err)
-	if err != nil && !givenBack {
-		delay = c.report(t, err)
-	}
-	c.mu.Lock()
-	c.current[n] = nil
-	if c.cfg.Delivery == AtMostOnce {
-		c.unsettled--
-	}
-	switch {
-	case err == nil:
-		c.handled++
-		c.settle(t.tag, transport.Ack)
-		c.leaveKey(t)
-	case givenBack:
-		c.settle(t.tag, transport.Release)
-	case c.cfg.Delivery == AtMostOnce:
-		c.failed++
-		c.leaveKey(t)
-	default:
-		c.failed++
-		c.hold(t, delay)
-	}
-	if c.ctx.Err() != nil { // finish settles the rest, unless it has given this handler up
-		c.mu.Unlock()
-		return
-	}
-	// While settling fails, it is the timer that tries again.
-	flush := c.flushErrs == 0 &&
-		(len(c.settlements) >= flushSize || (len(c.settlements) > 0 && c.next == len(c.ready)))
-	if !flush && len(c.settlements) > 0 {
-		c.armFlush()
-	}
-	c.mu.Unlock()
-	if flush {
-		_ = c.flush(c.ctx) // it logs, and tries again
-	}
-}
-
-// givesBack reports whether err came from a stop, and the message is neither handled nor tried in vain.
-func (c *consumer) givesBack(err error) bool {
-	if c.cfg.Delivery == AtMostOnce {
-		return false
-	}
-	return c.ctx.Err() != nil || c.fetching.Err() != nil && errors.Is(err, ErrStopped)
-}
-
-// report logs why a task failed and returns the pause before it comes again. It is called without the lock, for loggers
-// and errors are the program's code.
-func (c *consumer) report(t *task, err error) time.Duration {
-	if c.cfg.Delivery == AtMostOnce {
-		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
-			"event", t.Name, "id", t.ID, "error", err)
-		return 0
-	}
-	delay, asked := RetryDelay(err)
-	if !asked {
-		delay = c.backoff(t.Attempt)
-	}
-	c.log.Warn("bus: handling failed; the message comes again",
-		"event", t.Name, "id", t.ID, "attempt", t.Attempt, "after", delay, "error", err)
-	return delay
-}
-
-// hold has a failed task come again after a while. Meanwhile its key waits.
-func (c *consumer) hold(t *task, delay time.Duration) {
-	if c.closed {
-		return
-	}
-	h := &hold{task: t}
-	c.held[t] = h
-	h.timer = time.AfterFunc(delay, func() { c.unhold(h) })
-}
-
-// backoff returns a random pause from MinBackoff to twice that, and from there on up to MaxBackoff twice as much with
-// each attempt.
-func (c *consumer) backoff(attempt int) time.Duration {
-	low, high := c.cfg.MinBackoff, c.cfg.MaxBackoff
-	for ; attempt > 1 && low <= high/2; attempt-- {
-		low *= 2
-	}
-	if low <= high/2 {
-		high = 2 * low
-	} else {
-		low = max(c.cfg.MinBackoff, high/2)
-	}
-	return low + rand.N(high-low+1)
-}
-
-// hold is a failed task that waits for its time to come again.
-type hold struct {
-	task  *task
-	timer *time.Timer
-}
-
-func (c *consumer) unhold(h *hold) {
-	c.mu.Lock()
-	if c.held[h.task] != h {
-		c.mu.Unlock()
-		return
-	}
-	delete(c.held, h.task)
-	c.settle(h.task.tag, transport.Requeue)
-	c.returnKey(h.task)
-	c.mu.Unlock()
-	_ = c.flush(c.ctx)
 }
 
 // stuck describes the handlers that are running.

@@ -29,7 +29,8 @@ type Delivery struct {
 // is not counted as an attempt.
 type Handler func(ctx context.Context, d *Delivery) error
 
-// Middleware wraps a handler, once at Start; what it returns runs around every delivery, concurrently.
+// Middleware wraps a handler: at Start, once for each topic of each group. What it returns runs around every delivery of
+// that topic to that group, concurrently.
 type Middleware func(Handler) Handler
 
 // Chain makes one middleware of several; the first is the outermost.
@@ -42,40 +43,79 @@ func Chain(middleware ...Middleware) Middleware {
 	}
 }
 
-type deliveryKey struct{}
+// originKey is the context key of what a publication descends from: a *Delivery, or an origin.
+type originKey struct{}
+
+// origin is a correlation id that was set by hand, and the delivery around it, if any.
+type origin struct {
+	delivery    *Delivery
+	correlation string
+}
+
+// originOf returns the delivery that ctx handles, or nil, and the correlation id that a message published with ctx gets,
+// or "" if it begins its own.
+func originOf(ctx context.Context) (*Delivery, string) {
+	switch from := ctx.Value(originKey{}).(type) {
+	case *Delivery:
+		switch {
+		case from == nil:
+			return nil, ""
+		case from.CorrelationID == "":
+			return from, from.ID
+		}
+		return from, from.CorrelationID
+	case *origin:
+		return from.delivery, from.correlation
+	}
+	return nil, ""
+}
 
 // DeliveryFrom returns the delivery that ctx handles, and whether there is one.
 func DeliveryFrom(ctx context.Context) (*Delivery, bool) {
-	d, ok := ctx.Value(deliveryKey{}).(*Delivery)
-	return d, ok
+	d, _ := originOf(ctx)
+	return d, d != nil
 }
 
 // WithDelivery returns a context in which d is being handled: what is published with it gets the correlation and
-// causation of d. The bus does this for its handlers; it is for code that handles deliveries without a bus.
+// causation of d, and is published within a handler; see transport.WithinHandler. The bus does this for its handlers; it
+// is for code that handles deliveries without a bus. If d is nil, what is published with it descends from nothing.
 func WithDelivery(ctx context.Context, d *Delivery) context.Context {
-	return context.WithValue(ctx, deliveryKey{}, d)
+	return delivering{ctx, d}
 }
 
-type correlationKey struct{}
+// delivering is a context in which a delivery is handled.
+type delivering struct {
+	context.Context
+	delivery *Delivery
+}
 
-// WithCorrelationID returns a context in which what is published outside of a handler gets the correlation id. An edge
-// of the program sets it, such as an HTTP handler with the id of its request.
+// Value implements context.Context.
+func (c delivering) Value(key any) any {
+	switch key.(type) {
+	case originKey:
+		return c.delivery
+	case transport.HandlerKey:
+		if c.delivery != nil {
+			return c.delivery
+		}
+	}
+	return c.Context.Value(key)
+}
+
+// WithCorrelationID returns a context in which what is published gets the correlation id. An edge of the program sets
+// it, such as an HTTP handler with the id of its request. An empty id changes nothing.
 func WithCorrelationID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, correlationKey{}, id)
+	if id == "" {
+		return ctx
+	}
+	d, _ := originOf(ctx)
+	return context.WithValue(ctx, originKey{}, &origin{d, id})
 }
 
 // CorrelationID returns the correlation id that a message published with ctx would get, or "" if it would begin its own.
 func CorrelationID(ctx context.Context) string {
-	if id, ok := ctx.Value(correlationKey{}).(string); ok {
-		return id
-	}
-	if d, ok := DeliveryFrom(ctx); ok {
-		if d.CorrelationID == "" {
-			return d.ID
-		}
-		return d.CorrelationID
-	}
-	return ""
+	_, id := originOf(ctx)
+	return id
 }
 
 type stoppingKey struct{}
@@ -98,14 +138,15 @@ type task struct {
 	delivered *transport.Message
 
 	tag    uint64
-	next   *task // waits for the same key
-	exited int   // 1 + Tries when the goroutine was ended last, 0 if it never was
+	number uint64 // in the order of arrival
+	next   *task  // waits for the same key
+	exited int    // 1 + Tries when the goroutine was ended last, 0 if it never was
 }
 
 // Value implements context.Context.
 func (t *task) Value(key any) any {
 	switch key.(type) {
-	case deliveryKey, transport.HandlerKey:
+	case originKey, transport.HandlerKey:
 		return &t.Delivery
 	}
 	return t.Context.Value(key)

@@ -23,7 +23,7 @@ func sqlite(u *url.URL, r *params.Reader) (Target, error) {
 		return Target{}, fmt.Errorf("the name of the file is malformed")
 	}
 	if file == "" {
-		return Target{}, fmt.Errorf("the URL names no file: sqlite:FILE or sqlite::memory:")
+		return Target{}, fmt.Errorf("the URL names no file; sqlite:FILE or sqlite::memory: does")
 	}
 	busy, synchronous, pages := 10*time.Second, "full", 0
 	r.Duration("busy_timeout", &busy)

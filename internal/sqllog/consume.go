@@ -16,7 +16,6 @@ type turn struct {
 	again    bool // something came while the fetch was under way
 	poll     time.Duration
 	nextRead time.Time
-	stallAt  time.Time // when to look whether the log is held back
 	renewAt  time.Time
 	retryAt  time.Time // after an error
 	pause    time.Duration
