@@ -142,11 +142,11 @@ func TestWatermill(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, foreignReceive(t, c, 2), "w0", "w1")
-	go func() { // their batch of 6 is one transaction: the others are given back
+	go func(c <-chan *message.Message) { // their batch of 6 is one transaction: the others are given back
 		for m := range c {
 			m.Nack()
 		}
-	}()
+	}(c)
 	if err := sub.Close(); err != nil {
 		t.Fatal(err)
 	}
