@@ -14,6 +14,8 @@ const (
 	moveLimit = 500
 	// movePause is the longest time between looks for delayed messages that another process left behind.
 	movePause = time.Second
+	// slowAnswer is how long an answer may take that still says what the database's clock is.
+	slowAnswer = time.Second
 )
 
 // dueSoon makes moveDue look at due, in ms by the database's clock, or earlier.
@@ -49,7 +51,8 @@ func (l *Log) moveDue() {
 			l.dueSoon(due)
 		}
 		for {
-			wait := time.Duration(l.moveAt.Load()-l.nowMS()) * time.Millisecond
+			// The clocks may have been found to differ in between: no reason to wait for longer.
+			wait := min(time.Duration(l.moveAt.Load()-l.nowMS())*time.Millisecond, movePause)
 			if wait <= 0 {
 				break
 			}
@@ -70,11 +73,14 @@ func (l *Log) moveDue() {
 func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 	var next sql.NullInt64
 	var now int64
+	asked := time.Now()
 	q := "SELECT " + l.d.Now() + ", (SELECT MIN(due_ms) FROM postbus_later WHERE grp = ?)"
 	if err := l.db.QueryRowContext(ctx, l.d.Bind(q), "").Scan(&now, &next); err != nil {
 		return 0, 0, err
 	}
-	l.skew.Store(now - time.Now().UnixMilli())
+	if took := time.Since(asked); took < slowAnswer {
+		l.skew.Store(now - asked.Add(took/2).UnixMilli())
+	}
 	if !next.Valid || next.Int64 > now {
 		return 0, next.Int64, nil
 	}

@@ -30,7 +30,7 @@ func connect(t *testing.T, rawURL string) *sql.DB {
 func foreignSubscriber(t *testing.T, db *sql.DB, group string) *wsql.Subscriber {
 	t.Helper()
 	s, err := wsql.NewSubscriber(wsql.BeginnerFromStdSQL(db), wsql.SubscriberConfig{
-		ConsumerGroup: group, SchemaAdapter: wsql.DefaultPostgreSQLSchema{}, OffsetsAdapter: wsql.DefaultPostgreSQLOffsetsAdapter{},
+		ConsumerGroup: group, SchemaAdapter: wsql.DefaultPostgreSQLSchema{SubscribeBatchSize: 1}, OffsetsAdapter: wsql.DefaultPostgreSQLOffsetsAdapter{},
 		InitializeSchema: true, PollInterval: 10 * time.Millisecond,
 	}, watermill.NopLogger{})
 	if err != nil {
@@ -142,7 +142,12 @@ func TestWatermill(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, foreignReceive(t, c, 2), "w0", "w1")
-	go func(c <-chan *message.Message) { // their batch of 6 is one transaction: the others are given back
+	poll(t, "watermill's offset", func() bool {
+		var n int64
+		_ = db.QueryRow(`SELECT offset_acked FROM "watermill_offsets_` + topic + `" WHERE consumer_group = 'shared'`).Scan(&n)
+		return n == 2
+	})
+	go func(c <-chan *message.Message) { // the next one is given back
 		for m := range c {
 			m.Nack()
 		}
