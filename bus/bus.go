@@ -19,6 +19,7 @@ type Bus struct {
 	caps  transport.Capabilities
 	place string // where New was called
 
+	lazy    transport.LazyPublisher // nil unless events travel by reference
 	clock   *clock
 	routing sync.Mutex
 	routes  atomic.Pointer[map[string]*route]
@@ -60,6 +61,9 @@ func New(cfg Config) (*Bus, error) {
 	}
 	if cfg.Transport != nil {
 		b.caps = cfg.Transport.Capabilities()
+	}
+	if b.caps.Values {
+		b.lazy, _ = cfg.Transport.(transport.LazyPublisher)
 	}
 	b.routes.Store(&map[string]*route{})
 	return b, nil

@@ -138,8 +138,8 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		if t.Message != t.delivered { // a goroutine that the handler has left behind may be reading it
-			t.Message = t.delivered // for the chain begins anew
+		if t.message != t.delivered { // a goroutine that the handler has left behind may be reading it
+			t.message = t.delivered // for the chain begins anew
 		}
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			c.done(n, t, failure)
@@ -202,18 +202,18 @@ func (c *consumer) dispatch(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	d.Tries++
-	known, ok := c.routes[d.Name]
+	event := d.schema()
+	known, ok := c.routes[event.name]
 	if !ok {
-		if d.Name == "" {
+		if event.name == "" {
 			return Permanent(ErrNoName)
 		}
 		c.ignored.Add(1)
 		return nil
 	}
-	version := max(d.Version, 1)
-	handle := known.find(version)
+	handle := known.find(event.version)
 	if handle == nil {
-		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, d.Name, version, known.known()))
+		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, event.name, event.version, known.known()))
 	}
 	return handle(ctx, d)
 }
@@ -247,7 +247,8 @@ func (c *consumer) stuck() []string {
 	var list []string
 	for _, t := range c.current {
 		if t != nil {
-			list = append(list, fmt.Sprintf("event %q id %q", t.Name, t.ID))
+			m := t.Message()
+			list = append(list, fmt.Sprintf("event %q id %q", m.Name, m.ID))
 		}
 	}
 	return list

@@ -75,7 +75,7 @@ func (b *Bus) subscribe(ctx context.Context) ([]*consumer, error) {
 		}
 		for _, topic := range slices.Sorted(maps.Keys(topics)) {
 			sub, err := b.cfg.Transport.Subscribe(ctx, transport.SubscribeConfig{
-				Topic: topic, Group: group, Start: cfg.Start, Prefetch: cfg.Prefetch,
+				Topic: topic, Group: group, Start: cfg.Start, Prefetch: cfg.Prefetch, Lazy: true,
 			})
 			if err != nil {
 				err = errors.Join(err, closeAll(consumers))

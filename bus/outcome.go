@@ -63,15 +63,15 @@ func (c *consumer) givesBack(err error) bool {
 func (c *consumer) report(t *task, err error) time.Duration {
 	if c.cfg.Delivery == AtMostOnce {
 		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
-			"event", t.Name, "id", t.ID, "error", err)
+			"event", t.Message().Name, "id", t.Message().ID, "error", err)
 		return 0
 	}
 	delay, asked := RetryDelay(err)
 	if !asked {
 		delay = c.backoff(t.Attempt)
 	}
-	c.log.Warn("bus: handling failed; the message comes again",
-		"event", t.Name, "id", t.ID, "attempt", t.Attempt, "after", delay, "error", err)
+	c.log.Info("bus: handling failed; the message comes again",
+		"event", t.Message().Name, "id", t.Message().ID, "attempt", t.Attempt, "after", delay, "error", err)
 	return delay
 }
 

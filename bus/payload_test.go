@@ -48,8 +48,8 @@ func TestPublishFromManyGoroutines(t *testing.T) {
 	b := run(t, bus.Config{}, func(b *bus.Bus) {
 		handle := func(ctx context.Context) error {
 			d, _ := bus.DeliveryFrom(ctx)
-			if _, again := ids.LoadOrStore(d.ID, true); again {
-				t.Errorf("id %s came twice", d.ID)
+			if _, again := ids.LoadOrStore(d.Message().ID, true); again {
+				t.Errorf("id %s came twice", d.Message().ID)
 			}
 			done.Done()
 			return nil

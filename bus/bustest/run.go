@@ -109,7 +109,7 @@ func (p *Probe) start(tr transport.Transport, wrap func(*bus.Config) flow) {
 func (p *Probe) outermost(f flow) bus.Middleware {
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
-			topic, group, id := d.Topic, d.Group, d.ID
+			topic, group, id := d.Topic, d.Group, d.Message().ID
 			f.begins(ctx, d)
 			err := next(ctx, d)
 			f.ended(topic, group, id) // not deferred: after runtime.Goexit the delivery passes the chain again
@@ -123,7 +123,7 @@ func (p *Probe) innermost(next bus.Handler) bus.Handler {
 	return func(ctx context.Context, d *bus.Delivery) error {
 		err := next(ctx, d)
 		if err != nil {
-			p.errors.note(d.Group, d.ID, err)
+			p.errors.note(d.Group, d.Message().ID, err)
 		}
 		return err
 	}

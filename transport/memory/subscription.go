@@ -16,14 +16,15 @@ const spins = 32
 type subscription struct {
 	q        *queue
 	prefetch int
+	lazy     bool
 	waiting  bool // parked, or about to: a message must be announced on wake
 	closed   bool
 	wake     chan struct{}
 	done     chan struct{}
 }
 
-func (q *queue) join(prefetch int) *subscription {
-	s := &subscription{q: q, prefetch: prefetch, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func (q *queue) join(prefetch int, lazy bool) *subscription {
+	s := &subscription{q: q, prefetch: prefetch, lazy: lazy, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	q.lock()
 	q.subs = append(q.subs, s)
 	q.mu.Unlock()

@@ -21,6 +21,8 @@ var mutants = []struct {
 	{"takes one byte less", nil, []string{"publish/too large"}},
 	{"takes unsupported", &nothing, []string{"publish/unsupported"}},
 	{"changes messages", nil, []string{"publish/changes nothing"}},
+	{"publishes and fails when full", nil, []string{"publish/back-pressure"}},
+	{"hangs when full", nil, []string{"publish/back-pressure"}},
 	{"publishes and fails", nil, []string{"publish/context"}},
 	{"open after close", nil, []string{"publish/closed", "subscribe/closed", "close/transport"}},
 
@@ -62,6 +64,7 @@ var mutants = []struct {
 	{"loses on context", nil, []string{"receive/context loses nothing"}},
 	{"does not wake at close", nil, []string{"receive/closed subscription", "receive/closed transport"}},
 	{"hides ErrClosed", nil, []string{"receive/closed subscription", "receive/closed transport"}},
+	{"requeue marks the message", nil, []string{"receive/changes nothing", "settle/requeue"}},
 	{"reuses tags", nil, []string{"receive/tags"}},
 
 	{"acks ranges", nil, []string{"settle/exact", "settle/exact after restart"}},

@@ -238,6 +238,8 @@ func (s *refSub) requeue(st *state) {
 	case r.has("requeue duplicates") && st.attempts == 1:
 		double := *st.record
 		r.topics[s.group.topic] = append(r.topics[s.group.topic], &double)
+	case r.has("requeue marks the message"):
+		st.msg.CausationID += "again"
 	case r.has("requeue changes"):
 		st.msg.Metadata = nil
 	}

@@ -1,6 +1,7 @@
 package transporttest
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -146,5 +147,25 @@ func (r *reference) spoilJoin(g *group) {
 		if due := st.msg.NotBefore; !due.IsZero() && due.Before(time.Now()) {
 			st.acked = true
 		}
+	}
+}
+
+// spoilFull makes a Publish wait, as one to a full queue does.
+func (r *reference) spoilFull(ctx context.Context, topic string) error {
+	r.mu.Lock()
+	full := len(r.topics[topic]) > 1000
+	r.mu.Unlock()
+	done := ctx.Done()
+	switch {
+	case !full, !r.has("publishes and fails when full") && !r.has("hangs when full"):
+		return nil
+	case r.has("hangs when full"):
+		done = nil
+	}
+	select {
+	case <-done:
+		return ctx.Err()
+	case <-r.ended:
+		return transport.ErrClosed
 	}
 }
