@@ -27,7 +27,7 @@ func sqlite(u *url.URL, r *params.Reader) (Target, error) {
 	}
 	busy, synchronous, pages := 10*time.Second, "full", 0
 	r.Duration("busy_timeout", &busy)
-	r.OneOf("synchronous", &synchronous, "full", "normal", "extra")
+	r.OneOf("synchronous", &synchronous, "full", "normal", "extra", "off")
 	r.Int("max_page_count", &pages, 1)
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),

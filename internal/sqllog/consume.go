@@ -24,7 +24,8 @@ type turn struct {
 // consume holds the lease until the subscription closes or the lease is lost.
 func (c *consumer) consume(token int64, w *window, woken <-chan struct{}) {
 	l := c.s.l
-	t := &turn{c: c, token: token, w: w, poll: firstPoll, renewAt: time.Now().Add(l.cfg.Lease / 3)}
+	t := &turn{c: c, token: token, w: w, renewAt: time.Now().Add(l.cfg.Lease / 3)}
+	t.poll = t.firstPoll()
 	c.s.mu.Lock()
 	c.w = w
 	c.s.mu.Unlock()
@@ -54,7 +55,7 @@ func (c *consumer) consume(token int64, w *window, woken <-chan struct{}) {
 		case <-c.s.ctx.Done():
 		case <-c.kick:
 		case <-woken:
-			t.poll, t.nextRead, t.again = firstPoll, time.Time{}, t.fetching
+			t.poll, t.nextRead, t.again = t.firstPoll(), time.Time{}, t.fetching
 		case f := <-c.fetched:
 			t.fetching = false
 			t.took(f)
@@ -77,6 +78,14 @@ func (c *consumer) drop() {
 	for _, w := range waiters {
 		w.done <- nil
 	}
+}
+
+// firstPoll is the pause after a look that found nothing, if there had been a reason to look.
+func (t *turn) firstPoll() time.Duration {
+	if l := t.c.s.l; l.d.Prompt() {
+		return l.cfg.Poll
+	}
+	return firstPoll
 }
 
 func (t *turn) mustSave(now time.Time) bool {
@@ -139,7 +148,7 @@ func (t *turn) took(f fetched) {
 	now := time.Now()
 	switch {
 	case len(f.rows) > 0 || added || t.again:
-		t.poll, t.nextRead = firstPoll, time.Time{}
+		t.poll, t.nextRead = t.firstPoll(), time.Time{}
 	default:
 		t.nextRead = now.Add(t.poll)
 		t.poll = min(2*t.poll, c.s.l.cfg.Poll)

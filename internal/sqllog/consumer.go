@@ -14,7 +14,7 @@ import (
 const (
 	// readBatch is how many rows are read at once, at least.
 	readBatch = 1000
-	// firstPoll is the pause after a look that found nothing, if there had been a reason to look; it doubles.
+	// firstPoll is the pause after a look that found nothing, where that does not mean that there is nothing; it doubles.
 	firstPoll = time.Millisecond
 	// ioTimeout bounds one statement.
 	ioTimeout = 15 * time.Second

@@ -75,6 +75,8 @@ type Dialect interface {
 	Listen(ctx context.Context, every time.Duration, ready func(), heard func(string)) error
 	// Listens reports whether Listen does more than return.
 	Listens() bool
+	// Prompt reports whether what was committed before Read is read. Where it is not, it is looked for again soon.
+	Prompt() bool
 	// Notify tells all instances; nil texts are none.
 	Notify(ctx context.Context, texts []string) error
 	// Close releases what the dialect holds.

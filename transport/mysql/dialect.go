@@ -56,6 +56,7 @@ func (d *dialect) Bind(query string) string { return query }
 func (d *dialect) SkipLocked() string       { return "FOR UPDATE SKIP LOCKED" }
 func (d *dialect) Quote(s string) string    { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
 func (d *dialect) Writing() func()          { return func() {} }
+func (d *dialect) Prompt() bool             { return false } // a gap can be before it
 func (d *dialect) Close() error             { return nil }
 
 // Now is free of the session's time zone and of its hours that come twice.

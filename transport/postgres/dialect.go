@@ -86,6 +86,7 @@ func (d *dialect) InsertIgnore(q string) string { return q + " ON CONFLICT DO NO
 func (d *dialect) SkipLocked() string           { return "FOR UPDATE SKIP LOCKED" }
 func (d *dialect) Quote(s string) string        { return pgx.Identifier{s}.Sanitize() }
 func (d *dialect) Writing() func()              { return func() {} }
+func (d *dialect) Prompt() bool                 { return false } // the horizon can be behind
 func (d *dialect) Close() error                 { return nil }
 
 func (d *dialect) Bind(query string) string {

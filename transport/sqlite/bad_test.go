@@ -20,7 +20,7 @@ func TestBadURLs(t *testing.T) {
 		"?partitions=0":   "partitions",
 		"?payload=bytea":  `unknown parameter "payload"`,
 		"?retention=-1h":  "retention",
-		"?synchronous=no": "one of full, normal, extra",
+		"?synchronous=no": "one of full, normal, extra, off",
 	} {
 		tr, err := transport.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "x.db")+query)
 		if err == nil {

@@ -59,6 +59,7 @@ func (d *dialect) Bind(query string) string     { return query }
 func (d *dialect) InsertIgnore(q string) string { return q + " ON CONFLICT DO NOTHING" }
 func (d *dialect) SkipLocked() string           { return "" }
 func (d *dialect) Quote(s string) string        { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+func (d *dialect) Prompt() bool                 { return true }
 func (d *dialect) Close() error                 { return nil }
 
 func (d *dialect) Class(err error) sqllog.Class {

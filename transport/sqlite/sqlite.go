@@ -13,7 +13,8 @@
 //	  &partitions=4              splits each group by key over up to so many instances; default 1
 //	  &retention=168h            messages handled by all groups are removed after it; default 7 days
 //	  &busy_timeout=10s          how long to wait for other processes' writes
-//	  &synchronous=full          full, extra, or normal (a power failure may then lose what was published last)
+//	  &synchronous=full          full, extra, or normal (a power failure may then lose what was published last),
+//	                             off (a power failure may then damage the file; for tests)
 //	  &max_page_count=100000     bounds the size of the file, in pages of 4 KiB
 package sqlite
 
