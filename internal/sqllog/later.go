@@ -14,8 +14,6 @@ const (
 	moveLimit = 500
 	// movePause is the longest time between looks for delayed messages that another process left behind.
 	movePause = time.Second
-	// slowAnswer is how long an answer may take that still says what the database's clock is.
-	slowAnswer = time.Second
 )
 
 // dueSoon makes moveDue look at due, in ms by the database's clock, or earlier.
@@ -32,12 +30,10 @@ func (l *Log) dueSoon(due int64) {
 	}
 }
 
-func (l *Log) nowMS() int64 { return time.Now().UnixMilli() + l.skew.Load() }
-
 // moveDue moves the delayed messages that are due into their logs. Every instance does, so that none has to live.
 func (l *Log) moveDue() {
 	for {
-		next := l.nowMS() + movePause.Milliseconds()
+		next := l.clock.now() + movePause.Milliseconds()
 		l.moveAt.Store(next)
 		moved, due, err := l.moveOnce(l.ctx)
 		switch {
@@ -52,7 +48,7 @@ func (l *Log) moveDue() {
 		}
 		for {
 			// The clocks may have been found to differ in between: no reason to wait for longer.
-			wait := min(time.Duration(l.moveAt.Load()-l.nowMS())*time.Millisecond, movePause)
+			wait := min(time.Duration(l.moveAt.Load()-l.clock.now())*time.Millisecond, movePause)
 			if wait <= 0 {
 				break
 			}
@@ -78,9 +74,7 @@ func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 	if err := l.db.QueryRowContext(ctx, l.d.Bind(q), "").Scan(&now, &next); err != nil {
 		return 0, 0, err
 	}
-	if took := time.Since(asked); took < slowAnswer {
-		l.skew.Store(now - asked.Add(took/2).UnixMilli())
-	}
+	l.clock.answered(asked, now)
 	if !next.Valid || next.Int64 > now {
 		return 0, next.Int64, nil
 	}

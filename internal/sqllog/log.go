@@ -34,7 +34,7 @@ type Log struct {
 	caps transport.Capabilities
 	hub  hub
 	app  appender
-	skew atomic.Int64 // database clock minus ours, in ms
+	clock
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -119,17 +119,6 @@ func (l *Log) start() {
 	for _, work := range []func(){l.listen, l.sendNotices, l.moveDue, l.retain, l.watchStalls} {
 		l.wg.Go(work)
 	}
-}
-
-// measureSkew learns the difference of the clocks.
-func (l *Log) measureSkew(ctx context.Context) error {
-	var now int64
-	before := time.Now()
-	if err := l.db.QueryRowContext(ctx, "SELECT "+l.d.Now()).Scan(&now); err != nil {
-		return err
-	}
-	l.skew.Store(now - before.Add(time.Since(before)/2).UnixMilli())
-	return nil
 }
 
 // Close ends subscriptions and background work and, if it is the driver's, closes the database.

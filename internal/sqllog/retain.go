@@ -41,7 +41,7 @@ func (l *Log) sweep(ctx context.Context, t *Topic) error {
 		return err // what no group has handled is kept
 	}
 	for {
-		cutoff := time.UnixMilli(l.nowMS()).Add(-l.cfg.Retention)
+		cutoff := time.UnixMilli(l.clock.now()).Add(-l.cfg.Retention)
 		n, err := l.d.DeleteThrough(ctx, t, least, cutoff, retainBatch)
 		if err != nil || n < retainBatch {
 			return err

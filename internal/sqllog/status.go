@@ -91,7 +91,7 @@ func (l *Log) lag(ctx context.Context, g *transport.GroupStatus, raw []byte) err
 			return err
 		}
 		if len(rows) > 0 {
-			g.LagAge = max(g.LagAge, time.UnixMilli(l.nowMS()).Sub(rows[0].Created))
+			g.LagAge = max(g.LagAge, time.UnixMilli(l.clock.now()).Sub(rows[0].Created))
 		}
 	}
 	stall, err := l.d.Stall(ctx, t, s.frontier)
