@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
+
+	"github.com/postbus/postbus/examples/shop/journal"
 )
 
 // builtIn are the orders of a day: see generate.go.
@@ -72,6 +76,17 @@ func parse(args []string, stdout, stderr io.Writer) (o options, status int, done
 		return o, exitUsage, true
 	}
 	return o, exitOK, false
+}
+
+// journal opens the journal of the shop's books: where messages survive the program, the books must. It is in the file
+// of an SQLite transport; on other transports there is none, and it is nil.
+func (o *options) journal(ctx context.Context) (*journal.Journal, error) {
+	file, ok := strings.CutPrefix(o.transport, "sqlite:")
+	file, _, _ = strings.Cut(file, "?")
+	if !ok || file == ":memory:" {
+		return nil, nil
+	}
+	return journal.Open(ctx, "sqlite:"+file)
 }
 
 // input opens what is to be read, and names it.
