@@ -45,6 +45,9 @@ func mySQL(u *url.URL, r *params.Reader) (Target, error) {
 		if cfg.DBName == "" {
 			return Handle{}, fmt.Errorf("the URL names no database: mysql://user@host/DATABASE")
 		}
+		// The driver bounds dialling by it, and not the server's silence after that.
+		ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+		defer cancel()
 		maria, err := isMariaDB(ctx, cfg)
 		if err != nil {
 			return Handle{}, fmt.Errorf("connect: %w", err)

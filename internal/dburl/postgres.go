@@ -3,6 +3,7 @@ package dburl
 import (
 	"context"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,7 +32,7 @@ func postgres(u *url.URL, r *params.Reader) (Target, error) {
 		}
 	}
 	stripped := *u
-	stripped.RawQuery = pass.Encode()
+	stripped.RawQuery = strings.ReplaceAll(pass.Encode(), "+", "%20") // pgx, as libpq, takes "+" for itself
 	return Target{Dialect: "postgres", open: func(ctx context.Context) (Handle, error) {
 		cfg, err := pgxpool.ParseConfig(stripped.String())
 		if err != nil {
