@@ -13,13 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postbus/postbus/benchmarks/database"
 	"github.com/postbus/postbus/benchmarks/internal/bench"
 	"github.com/postbus/postbus/benchmarks/memory"
 )
 
 // suites are all there are, in the order in which "all" runs them.
 var suites = []bench.Suite{
-	memory.Suite,
+	memory.Suite, database.Postgres, database.MySQL, database.SQLite,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -22,7 +22,7 @@ func workedThrough(t *testing.T) (b books) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := memory.New(memory.Config{})
 		defer tr.Close()
-		s, running, err := open(tr, io.Discard, nil)
+		s, running, err := open(tr, nil, io.Discard, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -68,8 +69,13 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return fail(exitUsage, err)
 	}
 	defer t.Close()
+	kept, err := o.journal(ctx)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	defer kept.Close()
 	con := newConsole(p.stderr)
-	s, b, err := open(t, con, p.inside)
+	s, b, err := open(t, kept, con, p.inside)
 	if err != nil {
 		return fail(exitUsage, err)
 	}
@@ -112,8 +118,8 @@ func (p *program) run(ctx context.Context, args []string) int {
 }
 
 // open makes the shop and its bus.
-func open(t transport.Transport, log io.Writer, inside []bus.Middleware) (*shop, *bus.Bus, error) {
-	s := &shop{}
+func open(t transport.Transport, kept *journal.Journal, log io.Writer, inside []bus.Middleware) (*shop, *bus.Bus, error) {
+	s := &shop{kept: kept}
 	cfg := bus.Config{
 		Name:      "shop",
 		Transport: t,
@@ -126,6 +132,9 @@ func open(t transport.Transport, log io.Writer, inside []bus.Middleware) (*shop,
 		return nil, nil, err
 	}
 	s.build(b)
+	if err := s.restore(); err != nil {
+		return nil, nil, err
+	}
 	s.wire(b)
 	return s, b, nil
 }

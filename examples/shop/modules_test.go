@@ -36,6 +36,9 @@ func TestModulesKnowOnlyEvents(t *testing.T) {
 			if !ours || strings.HasPrefix(other+"/", module+"/") {
 				continue
 			}
+			if other == "journal" { // where books are kept; no module
+				continue
+			}
 			if imports++; !strings.HasSuffix(other, "events") {
 				t.Errorf("%s imports %s: of other modules only the events", file, other)
 			}

@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
+
+	"github.com/postbus/postbus/examples/shop/journal"
 )
 
 // builtIn are the orders of a day: see generate.go.
@@ -96,6 +100,17 @@ func (s *span) Set(text string) error {
 	}
 	*s = span(d)
 	return nil
+}
+
+// journal opens the journal of the shop's books: where messages survive the program, the books must. It is in the file
+// of an SQLite transport; on other transports there is none, and it is nil.
+func (o *options) journal(ctx context.Context) (*journal.Journal, error) {
+	file, ok := strings.CutPrefix(o.transport, "sqlite:")
+	file, _, _ = strings.Cut(file, "?")
+	if !ok || file == ":memory:" {
+		return nil, nil
+	}
+	return journal.Open(ctx, "sqlite:"+file)
 }
 
 // input opens what is to be read, and names it.

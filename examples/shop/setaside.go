@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/examples/shop/intake"
+	"github.com/postbus/postbus/examples/shop/journal"
 )
 
 // shelf keeps the messages that cannot be handled: the shop's quarantine.
@@ -18,6 +20,23 @@ type shelf struct {
 	mu      sync.Mutex
 	entries map[string]setAside // by group and message, so that a redelivery makes no second
 	lines   int                 // of the entries, those that are lines of input
+	kept    *journal.Journal
+}
+
+const shelfBook = "set aside"
+
+// keptAside is how a journal keeps an entry.
+type keptAside struct {
+	Entry  setAside
+	Reason string
+}
+
+func (s *shelf) restore(j *journal.Journal) error {
+	s.kept = j
+	return journal.Load(j, shelfBook, func(id string, k keptAside) {
+		k.Entry.Reason = errors.New(k.Reason)
+		s.enter(id, k.Entry)
+	})
 }
 
 // setAside is a message that cannot be handled, or a line that could not travel.
@@ -27,11 +46,11 @@ type setAside struct {
 	Group  string // empty if it never came to one
 	Key    string
 	Text   []byte // the payload, byte by byte
-	Reason error
+	Reason error  `json:"-"`
 }
 
 // Put keeps a delivery. It implements middleware.Quarantine.
-func (s *shelf) Put(_ context.Context, d *bus.Delivery, reason error) error {
+func (s *shelf) Put(ctx context.Context, d *bus.Delivery, reason error) error {
 	e := setAside{Event: d.Message().Name, Group: d.Group, Key: d.Message().Key, Text: d.Message().Payload, Reason: reason}
 	if line, ok := d.Message().Value.(intake.Line); ok { // handed over by reference, without a payload
 		e.Text = []byte(line.String())
@@ -40,7 +59,7 @@ func (s *shelf) Put(_ context.Context, d *bus.Delivery, reason error) error {
 		e.Line, _ = strconv.Atoi(d.Message().Metadata[intake.MetadataLine])
 	}
 	s.add(d.Group+"/"+d.Message().ID, e)
-	return nil
+	return s.kept.Sync(ctx)
 }
 
 // refuse keeps a line that the transport did not take.
@@ -51,6 +70,11 @@ func (s *shelf) refuse(number int, text []byte, err error) {
 func (s *shelf) add(id string, e setAside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.kept.Put(shelfBook, id, keptAside{e, e.Reason.Error()})
+	s.enter(id, e)
+}
+
+func (s *shelf) enter(id string, e setAside) {
 	if s.entries == nil {
 		s.entries = map[string]setAside{}
 	}

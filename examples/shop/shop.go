@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"sync/atomic"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/examples/shop/intake"
 	"github.com/postbus/postbus/examples/shop/inventory"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/notifications"
 	"github.com/postbus/postbus/examples/shop/orders"
 	"github.com/postbus/postbus/examples/shop/payments"
@@ -32,15 +34,34 @@ type shop struct {
 	shelf   shelf
 	retries retries
 	read    atomic.Int64 // lines
+
+	kept *journal.Journal // nil where nothing survives
+	fed  map[string]bool  // lines of earlier runs
 }
 
 // build makes the modules; they publish to events.
 func (s *shop) build(events bus.Publisher) {
+	events = s.kept.Publisher(events)
 	s.orders = orders.New(events)
 	s.inventory = inventory.New(events, opening)
 	s.payments = payments.New(events, &s.bank)
 	s.shipping = shipping.New(events)
 	s.notifications = notifications.New()
+}
+
+const fedBook = "lines"
+
+// restore reads what an earlier run has kept in the journal.
+func (s *shop) restore() error {
+	s.fed = map[string]bool{}
+	errs := []error{journal.Load(s.kept, fedBook, func(id string, _ bool) { s.fed[id] = true })}
+	s.read.Store(int64(len(s.fed)))
+	for _, book := range []interface{ Restore(*journal.Journal) error }{
+		s.orders, s.inventory, s.payments, &s.bank, s.shipping, s.notifications,
+	} {
+		errs = append(errs, book.Restore(s.kept))
+	}
+	return errors.Join(append(errs, s.shelf.restore(s.kept))...)
 }
 
 // configure sets what the shop needs of its bus.
@@ -50,7 +71,7 @@ func (s *shop) configure(cfg *bus.Config) {
 		Quarantine: &s.shelf,
 		Log:        middleware.LogConfig{Logger: cfg.Logger},
 	})
-	cfg.Middleware = append(cfg.Middleware, s.retries.count)
+	cfg.Middleware = append(cfg.Middleware, s.retries.count, s.kept.Middleware)
 	cfg.Codecs = []codec.Codec{intake.Codec}
 }
 
@@ -65,7 +86,11 @@ func (s *shop) wire(b *bus.Bus) {
 
 // feed returns what puts lines on the bus.
 func (s *shop) feed(events bus.Publisher) *intake.Feed {
-	return &intake.Feed{Events: events, Read: func() { s.read.Add(1) }, Refused: s.shelf.refuse}
+	return &intake.Feed{
+		Events: events, Read: func() { s.read.Add(1) }, Refused: s.shelf.refuse,
+		Known: func(id string) bool { return s.fed[id] },
+		Fed:   func(id string) { s.kept.Put(fedBook, id, true) },
+	}
 }
 
 // tally is how far the shop has come. Two that are equal mean that nothing has moved in between.

@@ -30,6 +30,10 @@ type Feed struct {
 	Events bus.Publisher
 	// Pace is the pause after each line. Default: none.
 	Pace time.Duration
+	// Known, if set, reports whether a line is on the bus, from an earlier run; it is passed over.
+	Known func(id string) bool
+	// Fed, if set, is called when a line is on the bus, or refused.
+	Fed func(id string)
 	// Read is called for each line before it is published. Empty lines do not count.
 	Read func()
 	// Refused is called for each line that cannot travel: it is too long, or the transport does not take it.
@@ -60,6 +64,9 @@ func (f *Feed) Run(ctx context.Context, r io.Reader) error {
 }
 
 func (f *Feed) publish(ctx context.Context, l numbered) error {
+	if f.Known != nil && f.Known(l.id()) {
+		return nil
+	}
 	f.Read()
 	err := l.err
 	if err == nil {
@@ -73,6 +80,9 @@ func (f *Feed) publish(ctx context.Context, l numbered) error {
 		f.Refused(l.number, l.text, err)
 	default:
 		return fmt.Errorf("line %d: %w", l.number, err)
+	}
+	if f.Fed != nil {
+		f.Fed(l.id())
 	}
 	if f.Pace == 0 {
 		return nil
@@ -94,10 +104,14 @@ type numbered struct {
 	err    error
 }
 
-// event is the line as an event. Its ID is the same whenever the same input is read.
+// id is the same whenever the same input is read.
+func (l numbered) id() string {
+	return fmt.Sprintf("line-%d-%x", l.number, sha256.Sum256(l.text))[:5+len(strconv.Itoa(l.number))+1+16]
+}
+
+// event is the line as an event.
 func (l numbered) event() bus.Event {
-	id := fmt.Sprintf("line-%d-%x", l.number, sha256.Sum256(l.text))[:5+len(strconv.Itoa(l.number))+1+16]
-	return bus.WithID(id, bus.WithMetadata(map[string]string{MetadataLine: strconv.Itoa(l.number)}, Line{l.text}))
+	return bus.WithID(l.id(), bus.WithMetadata(map[string]string{MetadataLine: strconv.Itoa(l.number)}, Line{l.text}))
 }
 
 // scan splits r into lines: at LF or CRLF, a byte order mark at the start dropped, the last line with or without its

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 )
 
@@ -43,6 +44,49 @@ type book struct {
 	stock map[string]Stock
 	holds map[string]Hold
 	held  int
+	kept  *journal.Journal
+}
+
+// restore reads the holds, which say all about the stock.
+func (b *book) restore(j *journal.Journal) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept = j
+	return journal.Load(j, Group, func(orderID string, h Hold) {
+		b.holds[orderID] = h
+		if h.State == Refused {
+			return
+		}
+		b.aside(h.Items)
+		if h.State == Held {
+			b.held++
+		} else {
+			b.let(h.Items, h.State)
+		}
+	})
+}
+
+// aside puts items aside; let lets them go.
+func (b *book) aside(items []orderevents.Item) {
+	for _, item := range items {
+		s := b.stock[item.SKU]
+		s.OnHand -= item.Quantity
+		s.Held += item.Quantity
+		b.stock[item.SKU] = s
+	}
+}
+
+func (b *book) let(items []orderevents.Item, how State) {
+	for _, item := range items {
+		s := b.stock[item.SKU]
+		s.Held -= item.Quantity
+		if how == Gone {
+			s.Gone += item.Quantity
+		} else {
+			s.OnHand += item.Quantity
+		}
+		b.stock[item.SKU] = s
+	}
 }
 
 // hold puts the items aside, all or none, unless it is decided about the order already. It returns what is decided.
@@ -65,14 +109,10 @@ func (b *book) hold(orderID string, items []orderevents.Item) Hold {
 		}
 	}
 	b.holds[orderID] = h
+	b.kept.Put(Group, orderID, h)
 	if h.State == Held {
 		b.held++
-		for _, item := range items {
-			s := b.stock[item.SKU]
-			s.OnHand -= item.Quantity
-			s.Held += item.Quantity
-			b.stock[item.SKU] = s
-		}
+		b.aside(items)
 	}
 	return h
 }
@@ -90,17 +130,9 @@ func (b *book) end(orderID string, how State) error {
 	}
 	h.State = how
 	b.holds[orderID] = h
+	b.kept.Put(Group, orderID, h)
 	b.held--
-	for _, item := range h.Items {
-		s := b.stock[item.SKU]
-		s.Held -= item.Quantity
-		if how == Gone {
-			s.Gone += item.Quantity
-		} else {
-			s.OnHand += item.Quantity
-		}
-		b.stock[item.SKU] = s
-	}
+	b.let(h.Items, how)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/examples/shop/inventory/stockevents"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
 )
@@ -28,6 +29,9 @@ func New(events bus.Publisher, opening map[string]int) *Module {
 	}
 	return m
 }
+
+// Restore reads the books of an earlier run from j, and keeps them there from now on.
+func (m *Module) Restore(j *journal.Journal) error { return m.book.restore(j) }
 
 // Wire declares the module's handlers.
 func (m *Module) Wire(b *bus.Bus) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
 )
@@ -30,10 +31,19 @@ type Module struct {
 type book struct {
 	mu    sync.Mutex
 	mails map[string]Mail // by order
+	kept  *journal.Journal
 }
 
 // New makes the module.
 func New() *Module { return &Module{book: book{mails: map[string]Mail{}}} }
+
+// Restore reads the books of an earlier run from j, and keeps them there from now on.
+func (m *Module) Restore(j *journal.Journal) error {
+	m.book.mu.Lock()
+	defer m.book.mu.Unlock()
+	m.book.kept = j
+	return journal.Load(j, Group, func(orderID string, entry Mail) { m.book.mails[orderID] = entry })
+}
 
 // Wire declares the module's handlers.
 func (m *Module) Wire(b *bus.Bus) {
@@ -71,5 +81,6 @@ func (m *Module) send(orderID string, mail Mail) {
 	defer m.book.mu.Unlock()
 	if _, sent := m.book.mails[orderID]; !sent {
 		m.book.mails[orderID] = mail
+		m.book.kept.Put(Group, orderID, mail)
 	}
 }

@@ -1,11 +1,13 @@
 package orders
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
 
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 )
 
@@ -35,7 +37,7 @@ type Order struct {
 	State              State
 	Reason             string // why it was declined or refused
 
-	message string // the ID of the message that it came with
+	Message string // the ID of the message that it came with
 }
 
 // Ledger is a copy of the books.
@@ -55,6 +57,24 @@ type book struct {
 	orders     map[string]Order
 	duplicates map[string]bool // IDs of messages, for each counts once however often it is delivered
 	counts     Counts
+	kept       *journal.Journal
+}
+
+const duplicates = Group + ": duplicates"
+
+func (b *book) restore(j *journal.Journal) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept = j
+	err := journal.Load(j, Group, func(id string, o Order) {
+		b.orders[id] = o
+		b.counts.Orders++
+		b.count(o.State)
+	})
+	return errors.Join(err, journal.Load(j, duplicates, func(message string, _ string) {
+		b.duplicates[message] = true
+		b.counts.Duplicates++
+	}))
 }
 
 // take enters an order that came with a message. It reports whether the order is known from another message, and
@@ -65,16 +85,18 @@ func (b *book) take(o Order, message string) (duplicate bool, err error) {
 	known, ok := b.orders[o.ID]
 	switch {
 	case !ok:
-		o.message = message
+		o.Message = message
 		b.orders[o.ID] = o
+		b.kept.Put(Group, o.ID, o)
 		b.counts.Orders++
 		return false, nil
-	case known.message == message:
+	case known.Message == message:
 		return false, nil
 	case known.Customer != o.Customer || known.Card != o.Card || known.Cents != o.Cents || !slices.Equal(known.Items, o.Items):
 		return false, fmt.Errorf("order %q is known with another content", o.ID)
 	}
 	b.duplicates[message] = true
+	b.kept.Put(duplicates, message, o.ID)
 	b.counts.Duplicates = len(b.duplicates)
 	return true, nil
 }
@@ -90,6 +112,7 @@ func (b *book) move(id string, from, to State, reason string) (Order, error) {
 	case o.State == from:
 		o.State, o.Reason = to, reason
 		b.orders[id] = o
+		b.kept.Put(Group, id, o)
 		b.count(to)
 	case steps[o.State] < steps[from]:
 		return Order{}, fmt.Errorf("is %s, and is to become %s, which follows %s", o.State, to, from)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/examples/shop/inventory/stockevents"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/payments/paymentevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
@@ -26,6 +27,9 @@ type Module struct {
 func New(events bus.Publisher) *Module {
 	return &Module{events: events, book: book{orders: map[string]Order{}, duplicates: map[string]bool{}}}
 }
+
+// Restore reads the books of an earlier run from j, and keeps them there from now on.
+func (m *Module) Restore(j *journal.Journal) error { return m.book.restore(j) }
 
 // Wire declares the module's handlers.
 func (m *Module) Wire(b *bus.Bus) {

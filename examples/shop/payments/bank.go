@@ -5,6 +5,8 @@ import (
 	"errors"
 	"maps"
 	"sync"
+
+	"github.com/postbus/postbus/examples/shop/journal"
 )
 
 // Cards that Bank treats specially; it charges any other.
@@ -21,6 +23,17 @@ type Bank struct {
 	mu       sync.Mutex
 	received map[string]int64 // by order
 	timeouts map[string]int   // by order
+	kept     *journal.Journal
+}
+
+const account = "bank"
+
+// Restore reads the account of an earlier run from j, and keeps it there from now on: a real bank would not forget.
+func (b *Bank) Restore(j *journal.Journal) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept, b.received, b.timeouts = j, map[string]int64{}, map[string]int{}
+	return journal.Load(j, account, func(orderID string, cents int64) { b.received[orderID] = cents })
 }
 
 var _ Gateway = (*Bank)(nil)
@@ -43,6 +56,7 @@ func (b *Bank) Charge(_ context.Context, orderID, card string, cents int64) erro
 		return ErrTimeout
 	}
 	b.received[orderID] = cents
+	b.kept.Put(account, orderID, cents)
 	return nil
 }
 

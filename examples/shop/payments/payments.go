@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/payments/paymentevents"
 )
@@ -44,11 +45,20 @@ type Module struct {
 type book struct {
 	mu       sync.Mutex
 	outcomes map[string]Outcome // by order
+	kept     *journal.Journal
 }
 
 // New makes the module; it publishes to events.
 func New(events bus.Publisher, gateway Gateway) *Module {
 	return &Module{events: events, gateway: gateway, book: book{outcomes: map[string]Outcome{}}}
+}
+
+// Restore reads the books of an earlier run from j, and keeps them there from now on.
+func (m *Module) Restore(j *journal.Journal) error {
+	m.book.mu.Lock()
+	defer m.book.mu.Unlock()
+	m.book.kept = j
+	return journal.Load(j, Group, func(orderID string, entry Outcome) { m.book.outcomes[orderID] = entry })
 }
 
 // Wire declares the module's handlers.
@@ -95,4 +105,5 @@ func (b *book) set(orderID string, o Outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.outcomes[orderID] = o
+	b.kept.Put(Group, orderID, o)
 }

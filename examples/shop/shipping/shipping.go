@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
 )
@@ -31,11 +32,20 @@ type Module struct {
 type book struct {
 	mu      sync.Mutex
 	parcels map[string]Parcel // by order
+	kept    *journal.Journal
 }
 
 // New makes the module; it publishes to events.
 func New(events bus.Publisher) *Module {
 	return &Module{events: events, book: book{parcels: map[string]Parcel{}}}
+}
+
+// Restore reads the books of an earlier run from j, and keeps them there from now on.
+func (m *Module) Restore(j *journal.Journal) error {
+	m.book.mu.Lock()
+	defer m.book.mu.Unlock()
+	m.book.kept = j
+	return journal.Load(j, Group, func(orderID string, entry Parcel) { m.book.parcels[orderID] = entry })
 }
 
 // Wire declares the module's handlers.
@@ -63,6 +73,7 @@ func (b *book) pack(orderID string, items []orderevents.Item) Parcel {
 	if !ok {
 		p = Parcel{Number: fmt.Sprintf("P%06d", len(b.parcels)+1), Items: items}
 		b.parcels[orderID] = p
+		b.kept.Put(Group, orderID, p)
 	}
 	return p
 }

@@ -1,0 +1,59 @@
+package dburl
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/postbus/postbus/internal/params"
+)
+
+func sqlite(u *url.URL, r *params.Reader) (Target, error) {
+	file := u.Opaque
+	if file == "" {
+		file = u.Host + u.Path
+	}
+	file, err := url.PathUnescape(file)
+	if err != nil || strings.IndexByte(file, 0) >= 0 {
+		return Target{}, fmt.Errorf("the name of the file is malformed")
+	}
+	if file == "" {
+		return Target{}, fmt.Errorf("the URL names no file; sqlite:FILE or sqlite::memory: does")
+	}
+	busy, synchronous, pages := 10*time.Second, "full", 0
+	r.Duration("busy_timeout", &busy)
+	r.OneOf("synchronous", &synchronous, "full", "normal", "extra", "off")
+	r.Int("max_page_count", &pages, 1)
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
+		"journal_mode(wal)", "synchronous(" + synchronous + ")", "foreign_keys(1)",
+	}}
+	if pages > 0 {
+		q.Add("_pragma", fmt.Sprintf("max_page_count(%d)", pages))
+	}
+	memory := file == ":memory:"
+	dsn := "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + q.Encode()
+	if memory {
+		dsn = "file::memory:?" + q.Encode()
+	}
+	return Target{Dialect: "sqlite", open: func(context.Context) (Handle, error) {
+		db, err := sql.Open("sqlite", dsn)
+		if err != nil {
+			return Handle{}, err
+		}
+		conns := 4
+		if memory {
+			conns = 1 // each connection would have a database of its own
+		}
+		db.SetMaxOpenConns(conns)
+		db.SetMaxIdleConns(conns)
+		db.SetConnMaxIdleTime(0)
+		db.SetConnMaxLifetime(0)
+		return Handle{DB: db}, nil
+	}}, nil
+}

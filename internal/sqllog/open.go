@@ -1,0 +1,134 @@
+package sqllog
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/postbus/postbus/internal/params"
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Options are the fields that the drivers' Configs share, with zeros where the user said nothing.
+type Options struct {
+	PayloadBytes bool
+	Lease        time.Duration
+	Poll         time.Duration
+	Partitions   int
+	Retention    time.Duration
+	StallAfter   time.Duration
+	Logger       *slog.Logger
+}
+
+// Defaults of Options.
+const (
+	DefaultLease      = 7 * time.Second
+	DefaultRetention  = 7 * 24 * time.Hour
+	DefaultStallAfter = 10 * time.Second
+	idlePoll          = time.Second
+	leastLease        = 100 * time.Millisecond
+)
+
+// ReadParams reads the parameters of a URL that are Options.
+func (o *Options) ReadParams(r *params.Reader, payload bool) {
+	r.Duration("lease", &o.Lease)
+	r.Duration("poll_interval", &o.Poll)
+	r.Int("partitions", &o.Partitions, 1)
+	r.Duration("retention", &o.Retention)
+	if payload {
+		r.Duration("stall_warning", &o.StallAfter)
+		kind := "json"
+		r.OneOf("payload", &kind, "json", "bytea")
+		o.PayloadBytes = kind == "bytea"
+	}
+}
+
+// config fills in the defaults; poll is the driver's.
+func (o *Options) config(poll time.Duration) (Config, error) {
+	cfg := Config{JSON: !o.PayloadBytes, Lease: o.Lease, Poll: o.Poll, Partitions: o.Partitions, Retention: o.Retention,
+		StallAfter: o.StallAfter, Logger: o.Logger}
+	if cfg.Lease == 0 {
+		cfg.Lease = DefaultLease
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = poll
+	}
+	if cfg.Partitions == 0 {
+		cfg.Partitions = 1
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = DefaultRetention
+	}
+	if cfg.StallAfter == 0 {
+		cfg.StallAfter = DefaultStallAfter
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	var errs []error
+	if cfg.Lease < leastLease {
+		errs = append(errs, fmt.Errorf("lease %v must be at least %v", cfg.Lease, leastLease))
+	}
+	if cfg.Poll < time.Millisecond {
+		errs = append(errs, fmt.Errorf("poll interval %v must be at least 1ms", cfg.Poll))
+	}
+	if cfg.Partitions < 1 || cfg.Partitions > MaxPartitions {
+		errs = append(errs, fmt.Errorf("partitions %d must be 1 to %d", cfg.Partitions, MaxPartitions))
+	}
+	return cfg, errors.Join(errs...)
+}
+
+// OpenURL opens the database of u, whose parameters are read by r, and the Log in it.
+func OpenURL(ctx context.Context, u *url.URL, r *params.Reader, o Options, poll time.Duration, dialect func(*store.DB) (Dialect, error)) (*Log, error) {
+	if _, err := o.config(poll); err != nil {
+		return nil, err
+	}
+	db, err := store.OpenParsed(ctx, u, r)
+	if err != nil {
+		return nil, err
+	}
+	l, err := Use(ctx, db, o, poll, dialect)
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	l.cfg.Close = db.Close
+	return l, nil
+}
+
+// Use opens the Log in db, which stays the caller's to close.
+func Use(ctx context.Context, db *store.DB, o Options, poll time.Duration, dialect func(*store.DB) (Dialect, error)) (*Log, error) {
+	cfg, err := o.config(poll)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", transport.ErrInvalid, err)
+	}
+	cfg.Close = func() error { return nil }
+	d, err := dialect(db)
+	if err != nil {
+		return nil, err
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Migrate(ctx, store.Schema{Name: "log", Files: files}); err != nil {
+		return nil, err
+	}
+	if cfg.Watch = cfg.Poll; d.Listens() { // then each group need look for itself only now and then
+		cfg.Poll = max(cfg.Poll, idlePoll)
+	}
+	l := New(db.SQL(), d, cfg)
+	if err := l.measureSkew(ctx); err != nil {
+		return nil, l.errorf("%w", err)
+	}
+	return l, nil
+}

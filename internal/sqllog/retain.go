@@ -1,0 +1,53 @@
+package sqllog
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// retainBatch is how many rows one statement removes.
+	retainBatch = 1000
+	// retainLeast and retainMost bound the time between sweeps; within them it is a tenth of the retention.
+	retainLeast, retainMost = 50 * time.Millisecond, time.Hour
+)
+
+// retain removes what all groups have handled and what is older than the retention. Each instance sweeps; what another
+// has removed costs a look.
+func (l *Log) retain() {
+	if l.cfg.Retention < 0 {
+		return
+	}
+	pause := min(max(l.cfg.Retention/10, retainLeast), retainMost)
+	for sleep(l.ctx, pause/2+rand.N(pause)) {
+		l.mu.Lock()
+		topics := make([]*Topic, 0, len(l.topics))
+		for _, t := range l.topics {
+			topics = append(topics, t)
+		}
+		l.mu.Unlock()
+		for _, t := range topics {
+			if err := l.sweep(l.ctx, t); err != nil && l.ctx.Err() == nil {
+				l.cfg.Logger.Warn("postbus: old messages were not removed", "driver", l.d.Name(), "topic", t.Name, "error", err)
+			}
+		}
+	}
+}
+
+func (l *Log) sweep(ctx context.Context, t *Topic) error {
+	least, found, err := l.d.LowestOffset(ctx, t)
+	if err != nil || !found {
+		return err // what no group has handled is kept
+	}
+	for {
+		cutoff := time.UnixMilli(l.clock.now()).Add(-l.cfg.Retention)
+		n, err := l.d.DeleteThrough(ctx, t, least, cutoff, retainBatch)
+		if err != nil || n < retainBatch {
+			return err
+		}
+		if !sleep(ctx, 10*time.Millisecond) { // let others have the disk
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,126 @@
+// Package postgres is the transport in a PostgreSQL database, 13 or newer, on the tables of watermill-sql: plain
+// Watermill programs can publish to and consume from the same topics.
+//
+// Messages are delivered in the order of (transaction id, offset), below the oldest transaction that still runs on the
+// server; so none is passed over that commits late. A transaction that stays open for long therefore holds all topics
+// back: Status and a warning name it.
+//
+// Importing the package registers the schemes "postgres" and "postgresql":
+//
+//	postgres://user:password@host/database?sslmode=…  as libpq has it, and
+//	  &payload=bytea             new tables take any bytes instead of JSON only
+//	  &lease=7s                  a consumer not heard of for so long is replaced; default 7s
+//	  &poll_interval=1s          longest pause between looks for messages; notices shorten it; default 1s
+//	  &partitions=4              splits each group by key over up to so many instances; default 1
+//	  &retention=168h            messages handled by all groups are removed after it; default 7 days
+//	  &stall_warning=10s         a log that is held back for so long is reported; default 10s
+//	  &pool_max_conns=8          connections; one more hears notices; default 8
+package postgres
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/postbus/postbus/internal/params"
+	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
+)
+
+func init() {
+	transport.Register("postgres", open)
+	transport.Register("postgresql", open)
+}
+
+const defaultPoll = time.Second
+
+// Config configures a transport. Its zero value is ready to use.
+type Config struct {
+	// Lease is for how long a consumer that is not heard of keeps its place; then another takes over. Default: 7 s.
+	Lease time.Duration
+	// PollInterval is the longest pause between looks for messages. Notices shorten it. Default: 1 s.
+	PollInterval time.Duration
+	// Partitions splits each group by key over up to so many instances. Default: 1. All instances of a group must agree.
+	Partitions int
+	// Retention is how long messages that all groups have handled are kept. Default: 7 days. Negative: for ever.
+	Retention time.Duration
+	// PayloadBytes makes new tables whose payload is BYTEA: they take any bytes. Otherwise it is JSON, as Watermill has it.
+	// Tables that exist stay as they are.
+	PayloadBytes bool
+	// StallAfter is for how long a transaction may hold a log back before a warning names it. Default: 10 s.
+	StallAfter time.Duration
+	// Logger gets warnings. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// Transport is the transport in a PostgreSQL database. Make it with [New] or transport.Open.
+type Transport struct{ log *sqllog.Log }
+
+var (
+	_ transport.Transport      = (*Transport)(nil)
+	_ transport.StatusReporter = (*Transport)(nil)
+)
+
+// New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
+// stays the caller's to close, after the transport. On it no notices are heard: other processes' messages are found by
+// polling.
+func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
+	l, err := sqllog.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
+		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes}, defaultPoll,
+		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{l}, nil
+}
+
+func open(ctx context.Context, u *url.URL) (transport.Transport, error) {
+	var o sqllog.Options
+	r := params.Read(u)
+	o.ReadParams(r, true)
+	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) {
+		d, err := newDialect(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		d.own = db.Pool().Config().ConnConfig
+		return d, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{l}, nil
+}
+
+// Capabilities implements transport.Transport.
+func (t *Transport) Capabilities() transport.Capabilities { return t.log.Capabilities() }
+
+// Publish implements transport.Transport.
+func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.Message) error {
+	return t.log.Publish(ctx, topic, msgs)
+}
+
+// PublishTx publishes within the caller's transaction, a *sql.Tx: the messages are there once it commits. The topic's
+// tables are made outside of it, if they are not there yet.
+func (t *Transport) PublishTx(ctx context.Context, tx store.Querier, topic string, msgs []transport.Message) error {
+	return t.log.PublishTx(ctx, tx, topic, msgs)
+}
+
+// Subscribe implements transport.Transport.
+func (t *Transport) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (transport.Subscription, error) {
+	s, err := t.log.Subscribe(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Status implements transport.StatusReporter.
+func (t *Transport) Status(ctx context.Context) ([]transport.GroupStatus, error) {
+	return t.log.Status(ctx)
+}
+
+// Close implements transport.Transport.
+func (t *Transport) Close() error { return t.log.Close() }

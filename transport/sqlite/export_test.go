@@ -1,0 +1,4 @@
+package sqlite
+
+// Crash ends t as the death of its process would.
+func Crash(t *Transport) { t.log.Crash() }

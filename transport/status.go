@@ -1,0 +1,30 @@
+package transport
+
+import (
+	"context"
+	"time"
+)
+
+// A StatusReporter is a transport that knows how far its groups have come. Drivers over a log are.
+type StatusReporter interface {
+	// Status tells it of all groups that the transport knows, in the order of topic, group and partition. It may be
+	// called concurrently with everything else, and costs a few queries per group.
+	Status(ctx context.Context) ([]GroupStatus, error)
+}
+
+// GroupStatus is how far a group has come on a topic, for operators.
+type GroupStatus struct {
+	Topic, Group string
+	// Partition is 0 to Partitions-1; Partitions is 1 for a group that is not split.
+	Partition, Partitions int
+	// Owner is the active consumer, as host/process id/a random text; empty if there is none.
+	Owner string
+	// Lag is how many messages are published and not settled; in a split group each partition counts those of all.
+	Lag int
+	// LagAge is how long ago the oldest of them was published; 0 if there is none.
+	LagAge time.Duration
+	// StalledBy is the id of the process, in the database, whose open transaction keeps messages of the topic from
+	// being delivered; 0 if none does. StalledFor is the age of that transaction.
+	StalledBy  int
+	StalledFor time.Duration
+}
