@@ -1,0 +1,354 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/rabbitmq"
+)
+
+// openQuiet opens a transport whose warnings are expected.
+func openQuiet(t testing.TB, rawURL string, change func(*rabbitmq.Config)) *rabbitmq.Transport {
+	t.Helper()
+	cfg := rabbitmq.Config{URL: rawURL, Logger: quiet()}
+	if change != nil {
+		change(&cfg)
+	}
+	tr, err := rabbitmq.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	return tr
+}
+
+// eventually polls until ok, and fails after a deadline.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within 20s: %s", what)
+		}
+	}
+}
+
+func bothUp(tr *rabbitmq.Transport) bool {
+	s := tr.Status()
+	return s.Publish.State == rabbitmq.Up && s.Consume.State == rabbitmq.Up
+}
+
+// stubborn publishes until the broker has it.
+func stubborn(t testing.TB, tr transport.Transport, topic string, msgs ...transport.Message) {
+	for t.Context().Err() == nil {
+		if tr.Publish(t.Context(), topic, msgs) == nil {
+			return
+		}
+	}
+}
+
+// drain receives and acks until all that is wanted has come.
+func drain(t testing.TB, sub transport.Subscription, want ...transport.Message) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	missing := map[string]bool{}
+	for _, m := range want {
+		missing[m.ID] = true
+	}
+	for len(missing) > 0 {
+		got, err := sub.Receive(ctx, 50)
+		if ctx.Err() != nil {
+			t.Fatalf("%d of %d messages did not come; last error: %v", len(missing), len(want), err)
+		}
+		for _, d := range got {
+			if len(d.Payload) == 0 {
+				t.Errorf("an empty message came: %+v", d)
+			}
+			delete(missing, d.ID)
+		}
+		settle(t, sub, transport.Ack, got...)
+	}
+}
+
+func TestNothingIsLostOverCuts(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	const n = 2000
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	published := make(chan struct{}, n)
+	wg.Go(func() {
+		for _, m := range messages("m", n) {
+			stubborn(t, tr, topic, m)
+			published <- struct{}{}
+		}
+	})
+	wg.Go(func() {
+		for i := range n {
+			<-published
+			if i%250 == 100 {
+				p.cut()
+			}
+		}
+	})
+	drain(t, sub, messages("m", n)...)
+}
+
+func TestGoroutinesStayFlat(t *testing.T) {
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	cycle := func(i int) {
+		p.cut()
+		id := fmt.Sprint(i)
+		stubborn(t, tr, topic, transport.Message{ID: id, Payload: []byte("{}")})
+		for {
+			d := receive(t, sub, 1)[0]
+			settle(t, sub, transport.Ack, d)
+			if d.ID == id {
+				break
+			}
+		}
+		eventually(t, "both connections are up", func() bool { return bothUp(tr) })
+	}
+	cycle(0)
+	before := runtime.NumGoroutine()
+	for i := 1; i <= 30; i++ {
+		cycle(i)
+	}
+	eventually(t, "no more goroutines than before", func() bool { return runtime.NumGoroutine() <= before })
+	if got := tr.Status().Publish.Connects; got < 30 {
+		t.Errorf("%d connects; the cuts were not felt", got)
+	}
+}
+
+func TestUnconfirmedIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	subscribe(t, tr, topic, "g").Close()
+	publish(t, tr, topic, messages("known", 1)...)
+	p.set(func() { p.mute = true })
+
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := tr.Publish(short, topic, messages("patience", 1))
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, transport.ErrOutcomeUnknown) {
+		t.Errorf("a context that ends before the confirm: %v", err)
+	}
+	result := make(chan error, 1)
+	go func() { result <- tr.Publish(t.Context(), topic, messages("lost", 3)) }()
+	admin := dial(t, brokerURL(t))
+	defer admin.Close()
+	ch, err := admin.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the broker has all five", func() bool {
+		q, err := ch.QueueDeclarePassive(topic+"_g", true, false, false, false, nil)
+		return err == nil && q.Messages == 5
+	})
+	p.cut()
+	p.set(func() { p.mute = false })
+	err = <-result
+	var partial *transport.PublishError
+	if !errors.Is(err, transport.ErrOutcomeUnknown) || !errors.As(err, &partial) || len(partial.Errs) != 3 {
+		t.Errorf("a connection lost before the confirm: %v", err)
+	}
+	drain(t, subscribe(t, tr, topic, "g"), append(messages("known", 1), messages("lost", 3)...)...)
+}
+
+func TestTagsDieWithTheirChannel(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*proxy, transport.Subscription){
+		"connection cut":   func(p *proxy, _ transport.Subscription) { p.cut() },
+		"consumer timeout": func(_ *proxy, sub transport.Subscription) { rabbitmq.BreakChannel(sub) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, brokerURL(t))
+			tr := openQuiet(t, p.url, nil)
+			topic := unique(t, "g")
+			sub := subscribe(t, tr, topic, "g")
+			publish(t, tr, topic, messages("m", 5)...)
+			old := receive(t, sub, 5)
+			harm(p, sub)
+			again := receive(t, sub, 5)
+			settle(t, sub, transport.Ack, old...) // void: must neither fail, nor close the new channel, nor ack
+			for i, d := range again {
+				if d.ID != old[i].ID || d.Attempt != 2 {
+					t.Errorf("delivery %d is %s, attempt %d; want %s, attempt 2", i, d.ID, d.Attempt, old[i].ID)
+				}
+			}
+			sub.Close()
+			sub = subscribe(t, tr, topic, "g")
+			settle(t, sub, transport.Ack, receive(t, sub, 5)...)
+		})
+	}
+}
+
+func TestDeletedQueueComesBack(t *testing.T) {
+	t.Parallel()
+	tr := openQuiet(t, brokerURL(t), nil)
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	publish(t, tr, topic, messages("before", 1)...)
+	d := receive(t, sub, 1)
+	admin := dial(t, brokerURL(t))
+	defer admin.Close()
+	ch, err := admin.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDelete(topic+"_g", false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	got := make(chan []transport.Delivery, 1)
+	go func() {
+		for ctx.Err() == nil {
+			if ds, err := sub.Receive(ctx, 1); err == nil {
+				got <- ds
+				return
+			}
+		}
+		close(got)
+	}()
+	for i := 0; ; i++ {
+		publish(t, tr, topic, messages(fmt.Sprint("after", i), 1)...)
+		select {
+		case ds := <-got:
+			if len(ds) == 0 {
+				t.Fatal("the queue was not declared again within 5s")
+			}
+			settle(t, sub, transport.Ack, d...) // void
+			settle(t, sub, transport.Ack, ds...)
+			return
+		default:
+		}
+	}
+}
+
+func TestDeletedExchangeComesBack(t *testing.T) {
+	t.Parallel()
+	tr := openQuiet(t, brokerURL(t), nil)
+	topic := unique(t)
+	publish(t, tr, topic, messages("before", 1)...)
+	admin := dial(t, brokerURL(t))
+	defer admin.Close()
+	ch, err := admin.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.ExchangeDelete(topic, false, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Publish(t.Context(), topic, messages("lost", 1)); !errors.Is(err, transport.ErrOutcomeUnknown) {
+		t.Errorf("publish to an exchange that is gone: %v", err)
+	}
+	publish(t, tr, topic, messages("after", 1)...)
+}
+
+func TestBlockedBroker(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t)
+	publish(t, tr, topic, messages("before", 1)...)
+	p.block("low on memory")
+	eventually(t, "the block is seen", func() bool { return tr.Status().Publish.Blocked == "low on memory" })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := tr.Publish(ctx, topic, messages("waits", 1)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("publish while the broker blocks: %v", err)
+	}
+	result := make(chan error, 1)
+	go func() { result <- tr.Publish(t.Context(), topic, messages("comes", 1)) }()
+	select {
+	case err := <-result:
+		t.Fatalf("publish returned while the broker blocked: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.unblock()
+	if err := <-result; err != nil {
+		t.Errorf("publish after the block: %v", err)
+	}
+	p.block("low on disk")
+	eventually(t, "the block is seen", func() bool { return tr.Status().Publish.Blocked != "" })
+	go func() { result <- tr.Publish(t.Context(), topic, messages("closed", 1)) }()
+	start := time.Now()
+	tr.Close()
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("Close took %v while the broker blocked", took)
+	}
+	if err := <-result; err == nil {
+		t.Error("publish succeeded although the transport was closed and the broker blocked")
+	}
+}
+
+func TestBrokerRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("restarts a broker")
+	}
+	t.Parallel()
+	s := testservices.Private(t, "rabbitmq")
+	for _, queue := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
+		tr := openQuiet(t, s.URL, func(c *rabbitmq.Config) { c.Queue = queue })
+		topic := "restart-" + string(queue)
+		sub := subscribe(t, tr, topic, "g")
+		publish(t, tr, topic, messages("kept", 10)...)
+		publish(t, tr, topic, transport.Message{ID: "later-0", NotBefore: time.Now().Add(3 * time.Second), Payload: []byte("{}")})
+		held := receive(t, sub, 1)[0]
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for _, m := range messages("during", 200) {
+				stubborn(t, tr, topic, m)
+			}
+		})
+		s.Restart(t)
+		again := receive(t, sub, 1)[0]
+		if again.ID != held.ID || again.Attempt != 2 {
+			t.Errorf("%s: after the restart came %s, attempt %d; want %s, attempt 2", queue, again.ID, again.Attempt, held.ID)
+		}
+		settle(t, sub, transport.Requeue, again)
+		drain(t, sub, append(append(messages("kept", 10), messages("during", 200)...), messages("later", 1)...)...)
+		wg.Wait()
+	}
+}
+
+func TestPasswordStaysSecret(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(brokerURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("nobody", "s3cr3t-pass")
+	_, err = transport.Open(t.Context(), u.String())
+	if err == nil {
+		t.Fatal("a wrong password opened the transport")
+	}
+	if got := err.Error(); strings.Contains(got, "s3cr3t") || !strings.Contains(got, `"nobody"`) {
+		t.Errorf("the error must name the user and not the password: %s", got)
+	}
+}
