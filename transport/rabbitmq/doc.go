@@ -51,6 +51,10 @@
 // of these. The longest delay is about two years. The ladder is declared on first use; its queues are quorum queues that
 // hand messages on at least once.
 //
+// The broker marks what walked the ladder with headers that are not text (x-death), and quorum queues what they deliver
+// again. This package removes them. Watermill's own marshaler fails on them and its subscriber then requeues without
+// end: a plain Watermill program that shall get delayed messages needs a marshaler that skips such headers.
+//
 // # URL
 //
 //	amqp://user:password@host:5672/vhost?queue=classic

@@ -32,10 +32,11 @@ var termValue = regexp.MustCompile(`^the value '(.*)' of type '[^']*'$`)
 
 // explain turns the refusal of a declaration into words about the difference.
 func explain(err error, what, name string) error {
-	if !isCode(err, amqp.PreconditionFailed) {
+	var answer *amqp.Error
+	if !errors.As(err, &answer) || answer.Code != amqp.PreconditionFailed {
 		return fmt.Errorf("declare %s %q: %w", what, name, err)
 	}
-	found := inequivalent.FindStringSubmatch(err.Error())
+	found := inequivalent.FindStringSubmatch(answer.Reason)
 	if found == nil {
 		return fmt.Errorf("%w: %s %q: %w", ErrMismatch, what, name, err)
 	}

@@ -85,15 +85,15 @@ func (p *proxy) toBroker(c *proxied) {
 	defer p.drop(c)
 	buf := make([]byte, 32<<10)
 	for {
+		n, err := c.client.Read(buf)
+		if err != nil {
+			return
+		}
 		p.mu.Lock()
 		for c.deaf && p.has(c) {
 			p.wait.Wait()
 		}
 		p.mu.Unlock()
-		n, err := c.client.Read(buf)
-		if err != nil {
-			return
-		}
 		if _, err := c.broker.Write(buf[:n]); err != nil {
 			return
 		}

@@ -313,27 +313,36 @@ func TestBrokerRestart(t *testing.T) {
 	}
 	t.Parallel()
 	s := testservices.Private(t, "rabbitmq")
+	type side struct {
+		tr    *rabbitmq.Transport
+		topic string
+		sub   transport.Subscription
+		held  transport.Delivery
+	}
+	var sides []*side
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for _, queue := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
-		tr := openQuiet(t, s.URL, func(c *rabbitmq.Config) { c.Queue = queue })
-		topic := "restart-" + string(queue)
-		sub := subscribe(t, tr, topic, "g")
-		publish(t, tr, topic, messages("kept", 10)...)
-		publish(t, tr, topic, transport.Message{ID: "later-0", NotBefore: time.Now().Add(3 * time.Second), Payload: []byte("{}")})
-		held := receive(t, sub, 1)[0]
-		var wg sync.WaitGroup
+		x := &side{tr: openQuiet(t, s.URL, func(c *rabbitmq.Config) { c.Queue = queue }), topic: "restart-" + string(queue)}
+		x.sub = subscribe(t, x.tr, x.topic, "g")
+		publish(t, x.tr, x.topic, messages("kept", 10)...)
+		publish(t, x.tr, x.topic, transport.Message{ID: "later-0", NotBefore: time.Now().Add(3 * time.Second), Payload: []byte("{}")})
+		x.held = receive(t, x.sub, 1)[0]
 		wg.Go(func() {
 			for _, m := range messages("during", 200) {
-				stubborn(t, tr, topic, m)
+				stubborn(t, x.tr, x.topic, m)
 			}
 		})
-		s.Restart(t)
-		again := receive(t, sub, 1)[0]
-		if again.ID != held.ID || again.Attempt != 2 {
-			t.Errorf("%s: after the restart came %s, attempt %d; want %s, attempt 2", queue, again.ID, again.Attempt, held.ID)
+		sides = append(sides, x)
+	}
+	s.Restart(t)
+	for _, x := range sides {
+		again := receive(t, x.sub, 1)[0]
+		if again.ID != x.held.ID || again.Attempt != 2 {
+			t.Errorf("%s: after the restart came %s, attempt %d; want %s, attempt 2", x.topic, again.ID, again.Attempt, x.held.ID)
 		}
-		settle(t, sub, transport.Requeue, again)
-		drain(t, sub, append(append(messages("kept", 10), messages("during", 200)...), messages("later", 1)...)...)
-		wg.Wait()
+		settle(t, x.sub, transport.Requeue, again)
+		drain(t, x.sub, append(append(messages("kept", 10), messages("during", 200)...), messages("later", 1)...)...)
 	}
 }
 
