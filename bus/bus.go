@@ -16,6 +16,7 @@ type Bus struct {
 	caps  transport.Capabilities
 	place string // where New was called
 
+	clock   *clock
 	routing sync.Mutex
 	routes  atomic.Pointer[map[string]*route]
 
@@ -49,6 +50,7 @@ func New(cfg Config) (*Bus, error) {
 		cfg:     cfg.withDefaults(),
 		place:   place(),
 		wiring:  wiring{groups: map[string]*groupWiring{}, upcasts: map[schema]upcast{}},
+		clock:   newClock(),
 		stopped: make(chan struct{}),
 	}
 	if cfg.Transport != nil {

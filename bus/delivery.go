@@ -8,8 +8,8 @@ import (
 
 // Delivery is a message on its way through the chain of a group.
 type Delivery struct {
-	// Message is the envelope. Its fields may be changed for what comes further inside the chain; its payload bytes and
-	// the map Metadata may not, for other groups can share them.
+	// Message is the envelope. It must not be changed, for other groups and later deliveries can share it; middleware
+	// that wants another one for what is further inside sets the pointer to a changed copy.
 	*transport.Message
 	// Topic is where the message travelled.
 	Topic string

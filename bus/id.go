@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -15,36 +14,48 @@ const idChunk = 32
 type idSource struct {
 	milli  int64
 	hi, lo uint64
+	text   [36]byte // of the last id
 	chunk  strings.Builder
 }
 
 // next returns the id of a message that is published at t. A clock that was set back does not set the ids back.
 func (s *idSource) next(t time.Time) string {
+	const tail = 1<<48 - 1 // what the last group of digits shows
 	if milli := t.UnixMilli(); milli > s.milli {
 		s.milli = milli
 		// The top bit of the counter stays free, so that it cannot overflow within the millisecond.
 		s.hi = uint64(milli)<<16 | 0x7000 | rand.Uint64()&0x0fff
-		s.lo = rand.Uint64() >> 3
+		s.lo = 1<<63 | rand.Uint64()>>3
+		s.format()
+	} else if s.lo++; s.lo&tail == 0 {
+		s.format()
 	} else {
-		s.lo++
+		hexDigits(s.text[24:], s.lo<<16)
 	}
-	if s.chunk.Cap()-s.chunk.Len() < 36 {
+	if s.chunk.Cap()-s.chunk.Len() < len(s.text) {
 		s.chunk = strings.Builder{}
-		s.chunk.Grow(idChunk * 36)
-	}
-	var bytes [16]byte
-	binary.BigEndian.PutUint64(bytes[:8], s.hi)
-	binary.BigEndian.PutUint64(bytes[8:], s.lo|1<<63)
-	var text [36]byte
-	const digits = "0123456789abcdef"
-	for from, to := 0, 0; from < 16; from, to = from+1, to+2 {
-		if from == 4 || from == 6 || from == 8 || from == 10 {
-			text[to] = '-'
-			to++
-		}
-		text[to], text[to+1] = digits[bytes[from]>>4], digits[bytes[from]&15]
+		s.chunk.Grow(idChunk * len(s.text))
 	}
 	start := s.chunk.Len()
-	s.chunk.Write(text[:])
+	s.chunk.Write(s.text[:])
 	return s.chunk.String()[start:]
+}
+
+func (s *idSource) format() {
+	hexDigits(s.text[:8], s.hi)
+	hexDigits(s.text[9:13], s.hi<<32)
+	hexDigits(s.text[14:18], s.hi<<48)
+	hexDigits(s.text[19:23], s.lo)
+	hexDigits(s.text[24:], s.lo<<16)
+	for _, dash := range [...]int{8, 13, 18, 23} {
+		s.text[dash] = '-'
+	}
+}
+
+// hexDigits fills to with the topmost digits of v.
+func hexDigits(to []byte, v uint64) {
+	for i := range to {
+		to[i] = "0123456789abcdef"[v>>60]
+		v <<= 4
+	}
 }

@@ -18,20 +18,21 @@ import (
 type outgoing struct {
 	ids    idSource
 	msgs   []transport.Message
-	topics []string // of each message
+	route  *route // of the last event: the next is often of the same name
+	topics bool   // the events are of more than one topic
 }
 
 var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
-// maxReused is the largest batch whose memory is kept for the next call.
-const maxReused = 1024
+// maxReused is the largest batch whose memory is kept for the next call. What is in it stays reachable until then, or
+// until the pool is emptied by the garbage collector: clearing it would cost as much as a message.
+const maxReused = 64
 
 func (o *outgoing) free() {
 	if cap(o.msgs) > maxReused {
-		o.msgs, o.topics = nil, nil
+		o.msgs = nil
 	}
-	clear(o.msgs)
-	o.msgs, o.topics = o.msgs[:0], o.topics[:0]
+	o.msgs, o.topics = o.msgs[:0], false
 	outgoings.Put(o)
 }
 
@@ -53,16 +54,10 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if err := b.prepare(ctx, o, events); err != nil {
 		return err
 	}
-	last := len(o.topics) - 1
-	for i, topic := range o.topics {
-		if topic != o.topics[last] {
-			return b.publishTopics(ctx, o)
-		}
-		if i == last {
-			break
-		}
+	if o.topics {
+		return b.publishTopics(ctx, o.msgs)
 	}
-	return b.send(ctx, o.topics[last], o.msgs)
+	return b.send(ctx, o.route.topic, o.msgs)
 }
 
 func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
@@ -73,14 +68,18 @@ func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) 
 }
 
 // publishTopics publishes a batch of several topics, each topic's messages together and in order.
-func (b *Bus) publishTopics(ctx context.Context, o *outgoing) error {
+func (b *Bus) publishTopics(ctx context.Context, msgs []transport.Message) error {
 	var order []string
 	byTopic := map[string][]transport.Message{}
-	for i, topic := range o.topics {
-		if byTopic[topic] == nil {
-			order = append(order, topic)
+	for _, m := range msgs {
+		r, err := b.route(m.Name)
+		if err != nil {
+			return err
 		}
-		byTopic[topic] = append(byTopic[topic], o.msgs[i])
+		if byTopic[r.topic] == nil {
+			order = append(order, r.topic)
+		}
+		byTopic[r.topic] = append(byTopic[r.topic], m)
 	}
 	var errs []error
 	for _, topic := range order {
@@ -99,27 +98,29 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 			err = fmt.Errorf("bus: publish: %w event: %T panicked: %v", ErrInvalid, events[i], p)
 		}
 	}()
-	now := time.Now()
+	now := b.clock.read()
 	cause, _ := DeliveryFrom(ctx)
 	correlation := CorrelationID(ctx)
 	for ; i < len(events); i++ {
 		o.msgs = append(o.msgs, transport.Message{})
-		m := &o.msgs[len(o.msgs)-1]
+		m := &o.msgs[len(o.msgs)-1] // filled in place, for a message is large
 		e := events[i]
 		if w, ok := e.(*wrapped); ok {
-			if e, err = w.apply(m, now); err != nil {
+			if e, err = w.apply(m); err != nil {
 				return err
 			}
 		}
 		if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 			return fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
 		}
-		route, err := b.route(e.EventName())
-		if err != nil {
-			return fmt.Errorf("bus: publish %T: %w", e, err)
+		if name := e.EventName(); o.route == nil || o.route.bus != b || o.route.name != name {
+			last := o.route
+			if o.route, err = b.route(name); err != nil {
+				return fmt.Errorf("bus: publish %T: %w", e, err)
+			}
+			o.topics = o.topics || i > 0 && o.route.topic != last.topic
 		}
-		o.topics = append(o.topics, route.topic)
-		m.Name, m.Time, m.CorrelationID = route.name, now, correlation
+		m.Name, m.Time, m.CorrelationID = o.route.name, now, correlation
 		if m.ID == "" {
 			m.ID = o.ids.next(now)
 		}
@@ -146,7 +147,7 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 }
 
 // apply carries the instructions of w out and returns the event inside. An outer instruction wins over an inner one.
-func (w *wrapped) apply(m *transport.Message, now time.Time) (Event, error) {
+func (w *wrapped) apply(m *transport.Message) (Event, error) {
 	for {
 		switch {
 		case w.hasID:
@@ -163,7 +164,7 @@ func (w *wrapped) apply(m *transport.Message, now time.Time) (Event, error) {
 		case m.NotBefore.IsZero() && !w.at.IsZero():
 			m.NotBefore = w.at
 		case m.NotBefore.IsZero() && w.after != 0:
-			m.NotBefore = now.Add(w.after)
+			m.NotBefore = time.Now().Add(w.after)
 		}
 		inner, ok := w.Event.(*wrapped)
 		if !ok {
@@ -196,7 +197,10 @@ func traced(metadata, cause map[string]string) map[string]string {
 }
 
 // route is where events of one name travel.
-type route struct{ name, topic string }
+type route struct {
+	bus         *Bus
+	name, topic string
+}
 
 // route returns the route of a name; it checks each name once.
 func (b *Bus) route(name string) (*route, error) {
@@ -212,7 +216,7 @@ func (b *Bus) route(name string) (*route, error) {
 	}
 	// The map is replaced as a whole, for it is read far more often. The name is copied, as it might be a part of
 	// something large.
-	r := &route{strings.Clone(name), topic}
+	r := &route{b, strings.Clone(name), topic}
 	b.routing.Lock()
 	defer b.routing.Unlock()
 	routes := maps.Clone(*b.routes.Load())

@@ -64,7 +64,7 @@ type Subscription interface {
 	// and any other error when the transport is in trouble: the caller may call again, after a pause, and the
 	// subscription recovers by itself.
 	//
-	// The caller owns the deliveries. It may hold many unsettled ones at once and settle them in any order.
+	// The caller may hold many unsettled deliveries at once and settle them in any order. It does not change them.
 	Receive(ctx context.Context, max int) ([]Delivery, error)
 
 	// Settle ends deliveries, each exactly as told: an acknowledgement never covers a delivery that is not named. Tags

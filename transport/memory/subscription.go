@@ -16,7 +16,6 @@ const spins = 32
 type subscription struct {
 	q        *queue
 	prefetch int
-	inFlight int
 	waiting  bool // parked, or about to: a message must be announced on wake
 	closed   bool
 	wake     chan struct{}
@@ -25,7 +24,7 @@ type subscription struct {
 
 func (q *queue) join(prefetch int) *subscription {
 	s := &subscription{q: q, prefetch: prefetch, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	q.mu.Lock()
+	q.lock()
 	q.subs = append(q.subs, s)
 	q.mu.Unlock()
 	return s
@@ -44,11 +43,14 @@ func (s *subscription) wakeUp() {
 // Receive implements transport.Subscription.
 func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delivery, error) {
 	q := s.q
-	for spin := 0; ; spin++ {
+	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		q.mu.Lock()
+		for spin := 0; spin < spins && !q.filled.Load(); spin++ {
+			runtime.Gosched()
+		}
+		q.lock()
 		if s.closed {
 			q.mu.Unlock()
 			return nil, transport.ErrClosed
@@ -59,37 +61,29 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 				return out, nil
 			}
 		}
-		s.waiting = spin >= spins
-		parked := s.waiting
+		s.waiting = true
 		q.mu.Unlock()
-		if !parked {
-			runtime.Gosched()
-			continue
-		}
 		select {
 		case <-s.wake:
 		case <-s.done:
 		case <-ctx.Done():
 		}
-		spin = 0
 	}
 }
 
 // Settle implements transport.Subscription.
 func (s *subscription) Settle(_ context.Context, settlements []transport.Settlement) error {
 	q := s.q
-	q.mu.Lock()
+	q.lock()
 	if s.closed {
 		q.mu.Unlock()
 		return transport.ErrClosed
 	}
 	for _, settlement := range settlements {
-		if q.settle(settlement.Tag, settlement.Outcome) {
-			s.inFlight--
-		}
+		q.settle(settlement.Tag, settlement.Outcome)
 	}
 	wake := q.toWake()
-	empty := len(q.free) == len(q.slots)
+	empty := q.empty()
 	q.mu.Unlock()
 	wake.wakeUp()
 	if empty {
@@ -101,7 +95,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 // Close implements transport.Subscription.
 func (s *subscription) Close() error {
 	q := s.q
-	q.mu.Lock()
+	q.lock()
 	if s.closed {
 		q.mu.Unlock()
 		return nil
@@ -109,10 +103,8 @@ func (s *subscription) Close() error {
 	s.closed = true
 	close(s.done)
 	if q.subs[0] == s { // only the active one has deliveries
-		for i := range q.slots {
-			if tag := q.slots[i].tag; tag != 0 {
-				q.settle(tag, transport.Release)
-			}
+		for _, tag := range q.delivered.tags() {
+			q.settle(tag, transport.Release)
 		}
 	}
 	q.subs = slices.DeleteFunc(q.subs, func(other *subscription) bool { return other == s })
