@@ -205,13 +205,6 @@ func (c *connection) once(ctx context.Context, key string, declare func(ch *amqp
 	return nil
 }
 
-// forget lets once declare again.
-func (c *connection) forget(key string) {
-	c.admin.Lock()
-	delete(c.declared, key)
-	c.admin.Unlock()
-}
-
 // fail closes the connection because of err, for which the broker closed a channel.
 func (c *connection) fail(err error) {
 	c.failure.CompareAndSwap(nil, &err)
