@@ -78,8 +78,12 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, sub transport.Sub
 		current: make([]*task, cfg.Workers),
 	}
 	c.work = sync.NewCond(&c.mu)
-	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.fetching, c.stop = context.WithCancel(context.Background())
+	handling := context.Background()
+	if cfg.Delivery == AtLeastOnce { // at most once, what was fetched is acknowledged: no waiting may give it up
+		handling = context.WithValue(handling, stoppingKey{}, c.fetching.Done())
+	}
+	c.ctx, c.cancel = context.WithCancelCause(handling)
 	c.chain = Chain(slices.Concat(b.cfg.Middleware, cfg.Middleware)...)(c.dispatch)
 	return c
 }
@@ -126,7 +130,13 @@ func (c *consumer) runWorker(n int, t *task) {
 		if c.slots != nil {
 			<-c.slots
 		}
-		t.failure = fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
+		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
+		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
+			c.done(n, t, failure)
+			t = nil
+		} else {
+			t.failure, t.exited = failure, t.Tries+1
+		}
 		go c.runWorker(n, t)
 	}()
 	for {
@@ -260,7 +270,7 @@ func (c *consumer) admit(number uint64, batch []transport.Delivery) {
 		t, d := &tasks[0], &batch[i]
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
-		t.Message, t.Topic, t.Group, t.Attempt = &d.Message, c.topic, c.group, d.Attempt
+		t.Message, t.Topic, t.Group, t.Attempt = d.Message, c.topic, c.group, d.Attempt
 		c.unsettled++
 		switch {
 		case c.stopping && c.cfg.Delivery == AtLeastOnce:
@@ -293,7 +303,8 @@ func (c *consumer) done(n int, t *task, err error) {
 		c.handled++
 		c.settle(t.tag, transport.Ack)
 		c.leaveKey(t)
-	case c.ctx.Err() != nil: // cancelled by a stop: no attempt
+	case c.ctx.Err() != nil, c.stopping && c.cfg.Delivery == AtLeastOnce && errors.Is(err, ErrStopped):
+		// Cancelled by a stop, or gave way to it: no attempt.
 		c.settle(t.tag, transport.Release)
 	default:
 		c.failed++

@@ -78,13 +78,25 @@ func CorrelationID(ctx context.Context) string {
 	return ""
 }
 
+type stoppingKey struct{}
+
+// Stopping returns a channel that is closed when the bus that handles the delivery of ctx begins to stop. Handlers are
+// left to finish, but middleware that only waits (for a retry, for its turn) should give way: it returns an error that
+// matches ErrStopped, and the delivery goes back without counting as an attempt. The channel is nil, and so never ready,
+// outside of a bus, and at most once, where the message does not come again.
+func Stopping(ctx context.Context) <-chan struct{} {
+	stopping, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
+	return stopping
+}
+
 // task is a delivery in the hands of a consumer, and the context under which it is handled: one allocation for a whole
 // batch of them.
 type task struct {
 	context.Context
 	Delivery
-	tag  uint64
-	next *task // waits for the same key
+	tag    uint64
+	next   *task // waits for the same key
+	exited int   // 1 + Tries when the goroutine was ended last, 0 if it never was
 }
 
 // Value implements context.Context.

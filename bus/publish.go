@@ -14,26 +14,29 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// outgoing is what one call of Publish works with; calls reuse them.
+// outgoing is what a call of Publish works with; calls reuse it.
 type outgoing struct {
-	ids    idSource
-	msgs   []transport.Message
-	route  *route // of the last event: the next is often of the same name
-	topics bool   // the events are of more than one topic
+	ids   idSource
+	route *route              // of the last event: the next is often of the same name
+	slab  []transport.Message // not used yet
 }
 
 var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
-// maxReused is the largest batch whose memory is kept for the next call. What is in it stays reachable until then, or
-// until the pool is emptied by the garbage collector: clearing it would cost as much as a message.
-const maxReused = 64
+// slabSize is how many messages share one allocation: few enough that one which is kept does not keep much.
+const slabSize = 32
 
-func (o *outgoing) free() {
-	if cap(o.msgs) > maxReused {
-		o.msgs = nil
+// take returns n zero messages. The transport gets them for good.
+func (o *outgoing) take(n int) []transport.Message {
+	if len(o.slab) < n {
+		if n >= slabSize {
+			return make([]transport.Message, n)
+		}
+		o.slab = make([]transport.Message, slabSize)
 	}
-	o.msgs, o.topics = o.msgs[:0], false
-	outgoings.Put(o)
+	msgs := o.slab[:n:n]
+	o.slab = o.slab[n:]
+	return msgs
 }
 
 // Publish implements Publisher. It returns once the transport has the messages safe, and waits for back-pressure until
@@ -49,15 +52,14 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	o := outgoings.Get().(*outgoing)
-	defer o.free()
-	if err := b.prepare(ctx, o, events); err != nil {
+	msgs, topic, err := b.prepare(ctx, events)
+	if err != nil {
 		return err
 	}
-	if o.topics {
-		return b.publishTopics(ctx, o.msgs)
+	if topic == "" {
+		return b.publishTopics(ctx, msgs)
 	}
-	return b.send(ctx, o.route.topic, o.msgs)
+	return b.send(ctx, topic, msgs)
 }
 
 func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
@@ -90,10 +92,13 @@ func (b *Bus) publishTopics(ctx context.Context, msgs []transport.Message) error
 	return errors.Join(errs...)
 }
 
-// prepare turns events into messages. Methods of events are the caller's code: a panic of one is an error here.
-func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err error) {
+// prepare turns events into messages. The topic is empty if they are of several. Methods of events are the caller's
+// code: a panic of one is an error here.
+func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Message, topic string, err error) {
 	i := 0
+	o := outgoings.Get().(*outgoing)
 	defer func() {
+		outgoings.Put(o)
 		if p := recover(); p != nil {
 			err = fmt.Errorf("bus: publish: %w event: %T panicked: %v", ErrInvalid, events[i], p)
 		}
@@ -101,24 +106,26 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 	now := b.clock.read()
 	cause, _ := DeliveryFrom(ctx)
 	correlation := CorrelationID(ctx)
+	msgs = o.take(len(events))
 	for ; i < len(events); i++ {
-		o.msgs = append(o.msgs, transport.Message{})
-		m := &o.msgs[len(o.msgs)-1] // filled in place, for a message is large
-		e := events[i]
+		m, e := &msgs[i], events[i]
 		if w, ok := e.(*wrapped); ok {
 			if e, err = w.apply(m); err != nil {
-				return err
+				return nil, "", err
 			}
 		}
 		if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-			return fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
+			return nil, "", fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
 		}
 		if name := e.EventName(); o.route == nil || o.route.bus != b || o.route.name != name {
-			last := o.route
 			if o.route, err = b.route(name); err != nil {
-				return fmt.Errorf("bus: publish %T: %w", e, err)
+				return nil, "", fmt.Errorf("bus: publish %T: %w", e, err)
 			}
-			o.topics = o.topics || i > 0 && o.route.topic != last.topic
+		}
+		if i == 0 {
+			topic = o.route.topic
+		} else if o.route.topic != topic {
+			topic = ""
 		}
 		m.Name, m.Time, m.CorrelationID = o.route.name, now, correlation
 		if m.ID == "" {
@@ -131,7 +138,7 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 			m.Key = k.EventKey()
 		}
 		if m.Version = versionOf(e); m.Version < 1 {
-			return fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", m.Name, ErrInvalid, m.Version)
+			return nil, "", fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", m.Name, ErrInvalid, m.Version)
 		}
 		if cause != nil {
 			m.CausationID = cause.ID
@@ -140,10 +147,10 @@ func (b *Bus) prepare(ctx context.Context, o *outgoing, events []Event) (err err
 		if b.caps.Values {
 			m.Value = e
 		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
-			return fmt.Errorf("bus: publish %q: %w", m.Name, err)
+			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
 	}
-	return nil
+	return msgs, topic, nil
 }
 
 // apply carries the instructions of w out and returns the event inside. An outer instruction wins over an inner one.

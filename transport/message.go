@@ -59,18 +59,21 @@ func (m *Message) Check() error {
 	switch {
 	case !wellFormed(m.ID):
 		return malformed(m, "ID", m.ID)
-	case !wellFormed(m.Name):
+	case m.Name != "" && !wellFormed(m.Name):
 		return malformed(m, "Name", m.Name)
-	case !wellFormed(m.Key):
+	case m.Key != "" && !wellFormed(m.Key):
 		return malformed(m, "Key", m.Key)
 	case m.CorrelationID != m.ID && !wellFormed(m.CorrelationID):
 		return malformed(m, "CorrelationID", m.CorrelationID)
-	case !wellFormed(m.CausationID):
+	case m.CausationID != "" && !wellFormed(m.CausationID):
 		return malformed(m, "CausationID", m.CausationID)
-	case !wellFormed(m.ContentType):
+	case m.ContentType != "" && !wellFormed(m.ContentType):
 		return malformed(m, "ContentType", m.ContentType)
-	case !wellFormed(m.TargetGroup):
+	case m.TargetGroup != "" && !wellFormed(m.TargetGroup):
 		return malformed(m, "TargetGroup", m.TargetGroup)
+	}
+	if m.Metadata == nil { // ranging over it would cost as much as all the above
+		return nil
 	}
 	for k, v := range m.Metadata {
 		if k == "" || !wellFormed(k) || !wellFormed(v) {
@@ -84,24 +87,30 @@ func malformed(m *Message, field, text string) error {
 	return fmt.Errorf("%w: message %q: %s %q must be UTF-8 without NUL", ErrInvalid, m.ID, field, text)
 }
 
-// wellFormed reports whether s is UTF-8 without NUL. It looks at eight bytes at a time for as long as they are ASCII.
+// wellFormed reports whether s is UTF-8 without NUL.
 func wellFormed(s string) bool {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
+	if len(s) < 8 {
+		for i := 0; i < len(s); i++ {
+			if s[i] == 0 || s[i] >= utf8.RuneSelf {
+				return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+			}
+		}
+		return true
+	}
+	// Most texts are ASCII: look at eight bytes at a time, the last eight overlapping.
+	for i := 0; ; i += 8 {
+		i = min(i, len(s)-8)
 		w := s[i : i+8]
 		x := uint64(w[0]) | uint64(w[1])<<8 | uint64(w[2])<<16 | uint64(w[3])<<24 |
 			uint64(w[4])<<32 | uint64(w[5])<<40 | uint64(w[6])<<48 | uint64(w[7])<<56
+		const ones, tops = 0x0101010101010101, 0x8080808080808080
 		if (x|(x-ones))&tops != 0 { // a byte that is not ASCII, or zero
-			return utf8.ValidString(s[i:]) && strings.IndexByte(s[i:], 0) < 0
+			return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+		}
+		if i == len(s)-8 {
+			return true
 		}
 	}
-	for ; i < len(s); i++ {
-		if s[i] == 0 || s[i] >= utf8.RuneSelf {
-			return utf8.ValidString(s[i:]) && strings.IndexByte(s[i:], 0) < 0
-		}
-	}
-	return true
 }
 
 // MaxNameLength is the length in bytes that [CheckName] allows.

@@ -10,8 +10,8 @@ type Transport interface {
 	// it. Order within the batch is kept as Capabilities say. It blocks for back-pressure, until ctx ends.
 	//
 	// If only some messages failed, the error is a [*PublishError]; any other error speaks for all of them. An error
-	// that matches [ErrOutcomeUnknown] leaves open whether the messages were published. Publish does not retry. It does
-	// not keep the slice msgs after it returned.
+	// that matches [ErrOutcomeUnknown] leaves open whether the messages were published. Publish does not retry. It may
+	// keep msgs: the caller does not use the slice again.
 	Publish(ctx context.Context, topic string, msgs []Message) error
 
 	// Subscribe joins a group on a topic. From its return on, the group gets every message that is published to the
@@ -80,7 +80,7 @@ type Subscription interface {
 
 // Delivery is a message on its way to one group.
 type Delivery struct {
-	Message
+	*Message
 	// Tag names the delivery within its subscription, for Settle.
 	Tag uint64
 	// Attempt counts the deliveries of this message to this group, this one included: 1 at first. A transport with

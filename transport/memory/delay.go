@@ -9,14 +9,14 @@ import (
 
 // delayedMessage is not due yet.
 type delayedMessage struct {
-	msg transport.Message
+	msg *transport.Message
 	n   uint64 // in the order of publishing
 }
 
 // delay keeps m until it is due.
 func (q *queue) delay(m *transport.Message) {
 	q.delays++
-	heap.Push(&q.delayed, delayedMessage{*m, q.delays})
+	heap.Push(&q.delayed, delayedMessage{m, q.delays})
 	q.setTimer()
 }
 
@@ -43,7 +43,7 @@ func (q *queue) ripen() {
 	now := time.Now()
 	for len(q.delayed) > 0 && !q.delayed[0].msg.NotBefore.After(now) {
 		due := heap.Pop(&q.delayed).(delayedMessage)
-		q.append(&due.msg)
+		q.append(due.msg)
 	}
 	q.setTimer()
 	wake := q.toWake()

@@ -53,7 +53,8 @@ type Transport struct {
 	caps transport.Capabilities
 
 	// topics is replaced as a whole, under mu, so that Publish reads it without a lock.
-	topics atomic.Pointer[map[string][]*queue]
+	topics atomic.Pointer[map[string]*topic]
+	last   atomic.Pointer[topic]
 	mu     sync.Mutex
 	closed atomic.Bool
 
@@ -73,7 +74,7 @@ func New(cfg Config) *Transport {
 	t := &Transport{cfg: cfg, caps: transport.Capabilities{
 		Order: transport.OrderPerTopic, Delay: true, Target: true, Values: cfg.Share, MaxPayload: cfg.MaxPayload,
 	}}
-	t.topics.Store(&map[string][]*queue{})
+	t.topics.Store(&map[string]*topic{})
 	return t
 }
 
@@ -97,7 +98,7 @@ func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.
 	if t.closed.Load() {
 		return transport.ErrClosed
 	}
-	queues := (*t.topics.Load())[topic]
+	queues := t.queuesOf(topic)
 	failed := transport.CheckBatch(t.caps, topic, msgs)
 	if failed != nil {
 		partial, ok := failed.(*transport.PublishError)
@@ -116,6 +117,24 @@ func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.
 		return err
 	}
 	return failed
+}
+
+// topic is where the queues of a topic are found. It stays as long as the transport.
+type topic struct {
+	name   string
+	queues atomic.Pointer[[]*queue] // replaced as a whole
+}
+
+// queuesOf returns the queues of a topic. The last topic is kept at hand, for the next is often the same.
+func (t *Transport) queuesOf(name string) []*queue {
+	found := t.last.Load()
+	if found == nil || found.name != name {
+		if found = (*t.topics.Load())[name]; found == nil {
+			return nil
+		}
+		t.last.Store(found)
+	}
+	return *found.queues.Load()
 }
 
 // push puts msgs into all queues or, if ctx ends before all of them have room, into none.
@@ -159,15 +178,21 @@ func (t *Transport) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 	if t.closed.Load() {
 		return nil, transport.ErrClosed
 	}
-	old := *t.topics.Load()
-	queues := old[cfg.Topic]
+	topics := *t.topics.Load()
+	found := topics[cfg.Topic]
+	if found == nil {
+		found = &topic{name: cfg.Topic}
+		found.queues.Store(&[]*queue{})
+		topics = maps.Clone(topics)
+		topics[cfg.Topic] = found
+		t.topics.Store(&topics)
+	}
+	queues := *found.queues.Load()
 	i := slices.IndexFunc(queues, func(q *queue) bool { return q.group == cfg.Group })
 	if i < 0 {
 		i = len(queues)
 		queues = append(slices.Clip(queues), newQueue(t, cfg.Group))
-		topics := maps.Clone(old)
-		topics[cfg.Topic] = queues
-		t.topics.Store(&topics)
+		found.queues.Store(&queues)
 	}
 	return queues[i].join(cfg.Prefetch), nil
 }
@@ -179,8 +204,8 @@ func (t *Transport) Close() error {
 	if t.closed.Swap(true) {
 		return nil
 	}
-	for _, queues := range *t.topics.Load() {
-		for _, q := range queues {
+	for _, topic := range *t.topics.Load() {
+		for _, q := range *topic.queues.Load() {
 			q.close()
 		}
 	}
@@ -191,8 +216,8 @@ func (t *Transport) Close() error {
 // Pending returns how many messages are queued, delivered but not settled, or scheduled for later, over all groups.
 func (t *Transport) Pending() int {
 	n := 0
-	for _, queues := range *t.topics.Load() {
-		for _, q := range queues {
+	for _, topic := range *t.topics.Load() {
+		for _, q := range *topic.queues.Load() {
 			n += q.pending()
 		}
 	}

@@ -13,8 +13,8 @@ import (
 
 // queue holds the messages of one group on one topic.
 //
-// Publishers write deliveries into chunks, and the consumer is handed parts of the same chunks: a message is copied
-// once. Nobody changes a delivery after that; one that comes again is a new delivery of the same message.
+// Publishers write deliveries into chunks, and the consumer is handed parts of the same chunks, so that neither copies
+// much under the lock. Nobody changes a delivery after that; one that comes again is a new delivery of the same message.
 type queue struct {
 	t     *Transport
 	group string
@@ -164,7 +164,7 @@ func (q *queue) append(m *transport.Message) {
 	}
 	q.seq++
 	d := &q.tail.deliveries[q.tail.n]
-	d.Message, d.Tag, d.Attempt = *m, q.seq, m.Attempts+1
+	d.Message, d.Tag, d.Attempt = m, q.seq, m.Attempts+1
 	q.tail.n++
 	q.waiting++
 	if !q.filled.Load() {
