@@ -70,7 +70,7 @@ func TestPasswordFile(t *testing.T) {
 
 func TestBadMessagesDoNotHarmOthers(t *testing.T) {
 	t.Parallel()
-	tr := open(t, with(t, brokerURL(t), "max_payload=1000"))
+	tr := open(t, with(t, brokerURL(t), "max_payload=1000&mandatory=true"))
 	topic := unique(t, "g")
 	sub := subscribe(t, tr, topic, "g")
 	msgs := messages("m", 7)

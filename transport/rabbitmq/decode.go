@@ -30,8 +30,8 @@ func decode(d *amqp.Delivery) (m transport.Message, before int) {
 			if text := headerText(value); text != "" {
 				id = text
 			}
-		case key == "x-delivery-count":
-			before = int(min(integer(value), math.MaxInt32))
+		case key == "x-delivery-count", key == "x-acquired-count":
+			before = max(before, int(min(integer(value), math.MaxInt32)))
 		case strings.HasPrefix(key, ownPrefix):
 			metadata[key[len(ownPrefix):]] = headerText(value)
 		case brokerKey(key) && key != "CC":

@@ -22,25 +22,28 @@
 // broker is unreachable or holds publishers up (an alarm of memory or disk), Publish waits: for the connection at most
 // Config.ConnectTimeout, for an alarm until its context ends.
 //
-// A message that reaches no queue, because no group has joined its topic, is counted and logged; with ?mandatory=true it
-// is an error, [ErrUnroutable]. A message for one group that has no queue always is.
+// A message that reaches no queue, because no group has joined its topic or the one that it is for has not, is counted and
+// logged; with ?mandatory=true it is an error, [ErrUnroutable].
 //
 // # Consuming
 //
 // Each subscription has a channel of its own. Deliveries belong to it: once it is lost, their tags are not valid any more
 // and their messages come again. Receive finds the way back by itself, declaring anew what was deleted.
 //
-// Attempts are counted by quorum queues (x-delivery-count), across restarts of everything. The broker counts each return
-// of a message, so that a Release and the end of a subscription count like a Requeue. Classic queues only know whether a
-// message was delivered before: there this process counts what it requeued itself, and after a restart Attempt begins
-// again at 2.
+// Attempts are counted by quorum queues (x-delivery-count), across restarts of everything. The broker counts what it gave
+// to a subscription, whether it was received or not: what a subscription holds when it ends is counted once, also what it
+// has only fetched. Within the life of a transport that is corrected; other processes see it. A released message stays
+// with its subscription, and is not counted. Classic queues only know whether a message was delivered before: there this
+// process counts what it requeued itself, and after a restart Attempt begins again at 2.
 //
 // # Order
 //
 // Messages of one transport reach a queue in the order in which Publish was called. With ?single-active-consumer=true one
 // subscription of a group is active at a time and gets them in that order, so that Capabilities say "per topic"; without
-// it several instances share a queue, and they say "none". A requeued message comes before those that were not delivered
-// yet; a classic queue gives it its old place, a quorum queue the place behind those that were requeued before it.
+// it several instances share a queue, and they say "none". A requeued message keeps its place: the subscription holds back
+// what comes after it until the broker has brought it again. Without single active consumer it comes before those that
+// were not fetched yet; a classic queue gives it its old place, a quorum queue the place behind those that were requeued
+// before it.
 //
 // # Delays
 //

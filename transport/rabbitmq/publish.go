@@ -108,6 +108,8 @@ func (b *batch) publish(ctx context.Context, conn *connection) error {
 				return ctx.Err()
 			}
 			return errNotSent
+		case errors.Is(err, ErrUnroutable) && !b.t.cfg.Mandatory:
+			b.t.noteUnroutable(b.topic, 1)
 		default:
 			b.fail(i, err)
 		}
@@ -130,10 +132,10 @@ func (b *batch) take(errs []error) {
 		i := b.index[j]
 		switch {
 		case err == nil:
-		case err == ErrUnroutable && b.msgs[i].TargetGroup != "":
-			b.fail(i, fmt.Errorf("%w: group %q has no queue on topic %q", err, b.msgs[i].TargetGroup, b.topic))
 		case err == ErrUnroutable && !b.t.cfg.Mandatory:
 			dropped++
+		case err == ErrUnroutable && b.msgs[i].TargetGroup != "":
+			b.fail(i, fmt.Errorf("%w: group %q has no queue on topic %q", err, b.msgs[i].TargetGroup, b.topic))
 		case err == ErrUnroutable:
 			b.fail(i, fmt.Errorf("%w: no group has joined topic %q", err, b.topic))
 		default:

@@ -103,10 +103,20 @@ func (t *Transport) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 	if err != nil {
 		return nil, subscribeError(cfg, err)
 	}
-	s := newSubscription(t, l, cfg)
-	if err := s.resume(ctx); err != nil {
-		return nil, subscribeError(cfg, err)
+	for handovers := 0; ; handovers++ {
+		conn, err := l.get(ctx)
+		if err == nil {
+			err = t.declareGroup(ctx, conn, cfg.Topic, cfg.Group)
+		}
+		if err == nil {
+			break
+		}
+		if conn == nil || !conn.ended() || ctx.Err() != nil || handovers == maxHandovers {
+			return nil, subscribeError(cfg, err)
+		}
+		<-conn.done // it was lost meanwhile, and is about to be replaced
 	}
+	s := newSubscription(t, l, cfg)
 	t.mu.Lock()
 	closed := t.closed
 	if !closed {

@@ -57,6 +57,9 @@ func (s *subscription) resume(ctx context.Context) error {
 	if err := s.t.declareGroup(ctx, conn, s.cfg.Topic, s.cfg.Group); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	s.gen++
 	gen := s.gen
@@ -97,7 +100,7 @@ func (s *subscription) lose(c *consumer, why error) {
 		return
 	}
 	s.current = nil
-	s.releaseUnreceived(c)
+	s.forgetDeliveries(c, false)
 	s.mu.Unlock()
 	if c.conn.ended() || errors.Is(why, amqp.ErrClosed) {
 		return // the link logs it, once for all

@@ -4,16 +4,20 @@ package rabbitmq
 type tagState uint8
 
 const (
-	unsettled tagState = iota
-	settled            // the broker has been told
-	acked              // the broker is about to be told, by an ack that may be multiple
+	unsettled tagState = iota // with the caller
+	released                  // back in the buffer: the broker still counts it as delivered
+	returning                 // to be requeued
+	acked                     // to be acked, by a frame that may be multiple
+	settled                   // the broker has been told
 )
 
 // tagEntry is one delivery tag.
 type tagEntry struct {
 	state   tagState
-	attempt int32  // deliveries to this group under this publication, this one included
-	id      string // of the message
+	epoch   uint8 // how often it was handed out again after a release; tags of ours carry it
+	attempt int32 // deliveries to this group under this publication, this one included
+	id      string
+	it      *item
 }
 
 // tags follows the delivery tags of one channel, which the broker counts from 1. Those below first are settled.
@@ -25,28 +29,31 @@ type tags struct {
 
 func newTags() tags { return tags{first: 1, next: 1, ring: make([]tagEntry, 256)} }
 
-// delivered registers tag n, the one after the last.
-func (t *tags) delivered(n uint64, e tagEntry) {
+// reach makes room for tag n. Tags may be registered out of order, for deliveries are handed out by their place.
+func (t *tags) reach(n uint64) {
 	if n-t.first >= uint64(len(t.ring)) {
-		grown := make([]tagEntry, 2*len(t.ring))
+		size := 2 * len(t.ring)
+		for n-t.first >= uint64(size) {
+			size *= 2
+		}
+		grown := make([]tagEntry, size)
 		for i := t.first; i < t.next; i++ {
-			grown[i&uint64(len(grown)-1)] = *t.at(i)
+			grown[i&uint64(size-1)] = *t.at(i)
 		}
 		t.ring = grown
 	}
-	t.next = n + 1
-	*t.at(n) = e
+	for ; t.next <= n; t.next++ {
+		*t.at(t.next) = tagEntry{state: released} // fetched and not handed out yet
+	}
 }
 
 func (t *tags) at(n uint64) *tagEntry { return &t.ring[n&uint64(len(t.ring)-1)] }
 
-// open returns the entry of tag n if it was delivered and is not settled, else nil.
-func (t *tags) open(n uint64) *tagEntry {
-	if n < t.first || n >= t.next || t.at(n).state != unsettled {
-		return nil
-	}
-	return t.at(n)
-}
+// known reports whether tag n was delivered and is not below first.
+func (t *tags) known(n uint64) bool { return n >= t.first && n < t.next }
+
+// done ends tag n for the broker, or soon.
+func (t *tags) done(n uint64, s tagState) { *t.at(n) = tagEntry{state: s} }
 
 // ackFrame is an acknowledgement to be written.
 type ackFrame struct {
@@ -55,11 +62,11 @@ type ackFrame struct {
 }
 
 // flush returns the frames for what was acked since the last flush, which named lists: one, with multiple, for the
-// contiguous prefix of settled tags, and one for each tag behind it. None covers an unsettled tag.
+// contiguous prefix of settled tags, and one for each tag behind it. None covers a tag that is not settled.
 func (t *tags) flush(named []uint64) []ackFrame {
 	frames := make([]ackFrame, 0, 8)
 	last, n := uint64(0), 0
-	for t.first < t.next && t.at(t.first).state != unsettled {
+	for t.first < t.next && t.at(t.first).state >= acked {
 		if t.at(t.first).state == acked {
 			last = t.first
 			n++

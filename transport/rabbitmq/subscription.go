@@ -4,13 +4,22 @@ import (
 	"context"
 	"slices"
 	"sync"
-
-	amqp "github.com/rabbitmq/amqp091-go"
+	"time"
 
 	"github.com/postbus/postbus/transport"
 )
 
-// subscription is one consumer of a group's queue.
+// A tag of a delivery is the generation of its channel, 8 bits of its epoch and, in the lower tagBits, the broker's tag.
+const (
+	tagBits   = 40
+	epochBits = 8
+)
+
+// requeueWait is how long a requeue waits for the next Receive. A message that is requeued and at once fetched again by
+// this subscription is counted as delivered by the broker, also if the subscription is closed and nobody received it.
+const requeueWait = 200 * time.Millisecond
+
+// subscription is one consumer of a group's queue. It begins to fetch with the first Receive.
 type subscription struct {
 	t       *Transport
 	link    *link
@@ -27,6 +36,10 @@ type subscription struct {
 	gen     uint64
 	tags    tags
 	failed  int // attempts to resume that failed in a row
+	// requeues are tags to be given back: by the next Receive, or by timer.
+	requeues  []uint64
+	receiving bool
+	timer     *time.Timer
 }
 
 func newSubscription(t *Transport, l *link, cfg transport.SubscribeConfig) *subscription {
@@ -38,6 +51,8 @@ func newSubscription(t *Transport, l *link, cfg transport.SubscribeConfig) *subs
 
 // Receive implements transport.Subscription.
 func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delivery, error) {
+	s.setReceiving(true)
+	defer s.setReceiving(false)
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -54,7 +69,7 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 			}
 			continue
 		}
-		fetched, over := c.take(max)
+		fetched, wait, over := c.take(max)
 		if over != nil {
 			s.lose(c, over)
 			continue
@@ -65,6 +80,10 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 			}
 			continue
 		}
+		if wait > 0 {
+			expired := time.AfterFunc(wait, c.signal)
+			defer expired.Stop()
+		}
 		select {
 		case <-c.ready:
 		case <-s.life.Done():
@@ -73,26 +92,48 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 	}
 }
 
-// deliver registers what was fetched; nil if the channel was replaced meanwhile.
-func (s *subscription) deliver(c *consumer, fetched []amqp.Delivery) []transport.Delivery {
+// setReceiving notes whether Receive is at work; if so, requeues need not wait.
+func (s *subscription) setReceiving(on bool) {
+	s.mu.Lock()
+	s.receiving = on
+	waiting := on && len(s.requeues) > 0
+	s.mu.Unlock()
+	if waiting {
+		s.flush()
+	}
+}
+
+// deliver hands out what was fetched; nil if the channel was replaced meanwhile.
+func (s *subscription) deliver(c *consumer, fetched []item) []transport.Delivery {
 	out := make([]transport.Delivery, len(fetched))
-	entries := make([]tagEntry, len(fetched))
+	msgs := make([]transport.Message, len(fetched))
+	befores := make([]int, len(fetched))
 	for i := range fetched {
-		d := &fetched[i]
-		m, before := decode(d)
-		n := s.history.attempt(m.ID, before)
-		entries[i] = tagEntry{id: m.ID, attempt: n}
-		out[i] = transport.Delivery{Message: m, Tag: c.gen<<tagBits | d.DeliveryTag, Attempt: m.Attempts + int(n)}
+		msgs[i], befores[i] = decode(&fetched[i].Delivery)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != c {
 		return nil
 	}
-	for i := range entries {
-		s.tags.delivered(fetched[i].DeliveryTag, entries[i])
+	for i := range fetched {
+		it, m := &fetched[i], &msgs[i]
+		s.tags.reach(it.DeliveryTag)
+		e := s.tags.at(it.DeliveryTag)
+		if e.it == nil {
+			e.id, e.attempt = m.ID, s.history.attempt(m.ID, befores[i])
+		} else {
+			e.epoch++ // it was released
+			m.ID = e.id
+		}
+		e.state, e.it = unsettled, it
+		out[i] = transport.Delivery{Message: m, Tag: tagOf(c.gen, e.epoch, it.DeliveryTag), Attempt: m.Attempts + int(e.attempt)}
 	}
 	return out
+}
+
+func tagOf(gen uint64, epoch uint8, tag uint64) uint64 {
+	return gen<<(tagBits+epochBits) | uint64(epoch)<<tagBits | tag
 }
 
 // Settle implements transport.Subscription.
@@ -110,36 +151,80 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		return nil // the tags went with their channel
 	}
 	named := make([]uint64, 0, len(settlements))
-	var requeues []uint64
 	for _, to := range settlements {
 		tag := to.Tag & (1<<tagBits - 1)
-		if to.Tag>>tagBits != c.gen {
+		if !s.tags.known(tag) {
 			continue
 		}
-		e := s.tags.open(tag)
-		if e == nil {
+		e := s.tags.at(tag)
+		if e.state != unsettled || to.Tag != tagOf(c.gen, e.epoch, tag) {
 			continue
 		}
 		switch to.Outcome {
 		case transport.Ack:
-			e.state = acked
-			named = append(named, tag)
 			s.history.acked(e.id)
-			continue
+			s.tags.done(tag, acked)
+			named = append(named, tag)
 		case transport.Release:
-			s.history.released(e.id, e.attempt)
+			// The broker would count it, and bring it behind what this subscription has fetched: it stays here.
+			e.state = released
+			c.putBack(*e.it)
 		default:
-			s.history.requeued(e.id, e.attempt)
+			e.state = returning
+			s.requeues = append(s.requeues, tag)
 		}
-		e.state = settled
-		requeues = append(requeues, tag)
 	}
 	acks := s.tags.flush(named)
+	var requeues []uint64
+	switch {
+	case len(s.requeues) == 0:
+	case s.receiving:
+		requeues = s.takeRequeues(c)
+	case s.timer == nil:
+		s.timer = time.AfterFunc(requeueWait, s.flush)
+	default:
+		s.timer.Reset(requeueWait)
+	}
 	s.mu.Unlock()
-	// A quorum queue brings them again in this order.
-	slices.Sort(requeues)
 	c.settle(acks, requeues)
 	return nil
+}
+
+// flush gives back what waits for it.
+func (s *subscription) flush() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	c := s.current
+	if c == nil || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	requeues := s.takeRequeues(c)
+	s.mu.Unlock()
+	c.settle(nil, requeues)
+}
+
+// takeRequeues returns the tags to be requeued, in the order of their places: a quorum queue brings them in that order.
+// If the order is promised, what comes after them is held back until they are here again.
+func (s *subscription) takeRequeues(c *consumer) []uint64 {
+	tags := s.requeues
+	s.requeues = nil
+	slices.SortFunc(tags, func(a, b uint64) int {
+		if s.tags.at(a).it.place < s.tags.at(b).it.place {
+			return -1
+		}
+		return 1
+	})
+	for _, tag := range tags {
+		e := s.tags.at(tag)
+		s.history.requeued(e.id, e.attempt)
+		if s.t.cfg.SingleActiveConsumer {
+			c.expect(e.it)
+		}
+		s.tags.done(tag, settled)
+	}
+	return tags
 }
 
 // Close implements transport.Subscription. It waits for the broker, a second at most.
@@ -153,13 +238,11 @@ func (s *subscription) Close() error {
 	c := s.current
 	s.current = nil
 	s.end()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	if c != nil {
-		for n := s.tags.first; n < s.tags.next; n++ {
-			if e := s.tags.open(n); e != nil {
-				s.history.released(e.id, e.attempt)
-			}
-		}
-		s.releaseUnreceived(c)
+		s.forgetDeliveries(c, true)
 	}
 	s.mu.Unlock()
 	if c != nil {
@@ -171,10 +254,25 @@ func (s *subscription) Close() error {
 	return nil
 }
 
-// releaseUnreceived notes that what was fetched and not received was not tried.
-func (s *subscription) releaseUnreceived(c *consumer) {
-	for _, d := range c.rest() {
-		m, before := decode(&d)
+// forgetDeliveries tells the history which of the deliveries that end with their channel were no attempts: those that were
+// not handed out or released and, if the end is orderly, those that are still with the caller.
+func (s *subscription) forgetDeliveries(c *consumer, orderly bool) {
+	for n := s.tags.first; n < s.tags.next; n++ {
+		e := s.tags.at(n)
+		switch {
+		case e.it == nil: // never handed out: it is in the buffer
+		case e.state == returning:
+			s.history.requeued(e.id, e.attempt)
+		case e.state == released, e.state == unsettled && orderly:
+			s.history.released(e.id, e.attempt)
+		}
+	}
+	for _, it := range c.buffer.end(transport.ErrClosed) {
+		if s.tags.known(it.DeliveryTag) && s.tags.at(it.DeliveryTag).it != nil {
+			continue // released
+		}
+		m, before := decode(&it.Delivery)
 		s.history.released(m.ID, s.history.attempt(m.ID, before))
 	}
+	s.requeues = nil
 }
