@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -22,12 +23,14 @@ type Bus struct {
 
 	state atomic.Int32 // a state, changed under mu
 
-	mu        sync.Mutex
-	wiring    wiring
-	consumers []*consumer
-	stopped   chan struct{} // closed when Stop is through
-	stopErr   error         // what it returned
-	late      []error       // mistakes made after Start
+	mu          sync.Mutex
+	wiring      wiring        // not changed from Start on
+	started     chan struct{} // closed when Start is through
+	cancelStart context.CancelCauseFunc
+	consumers   []*consumer
+	stopped     chan struct{} // closed when Stop is through
+	stopErr     error         // what it returned
+	late        []error       // mistakes made after Start
 }
 
 type state = int32
@@ -63,14 +66,17 @@ func New(cfg Config) (*Bus, error) {
 // declare changes the wiring, or records that it is too late for that.
 func (b *Bus) declare(at string, change func(*wiring)) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.state.Load() != declaring {
-		err := fmt.Errorf("%s: %w: declared after Start, and not in effect", at, ErrInvalid)
+	var err error
+	if b.state.Load() == declaring {
+		change(&b.wiring)
+	} else {
+		err = fmt.Errorf("%s: %w: declared after Start, and not in effect", at, ErrInvalid)
 		b.late = append(b.late, err)
-		b.cfg.Logger.Error("bus: wiring mistake", "bus", b.cfg.Name, "error", err)
-		return
 	}
-	change(&b.wiring)
+	b.mu.Unlock()
+	if err != nil { // without the lock, for a logger is the program's code
+		b.cfg.Logger.Error("bus: wiring mistake", "bus", b.cfg.Name, "error", err)
+	}
 }
 
 // publishable returns why Publish cannot work now.
@@ -134,7 +140,9 @@ func (b *Bus) Stats() map[string]GroupStats {
 		s.Handled += c.handled
 		s.Failed += c.failed
 		s.Ignored += c.ignored.Load()
-		s.InFlight += c.unsettled
+		if !c.closed {
+			s.InFlight += c.unsettled
+		}
 		c.mu.Unlock()
 		stats[c.group] = s
 	}

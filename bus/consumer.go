@@ -28,11 +28,16 @@ type consumer struct {
 
 	ctx      context.Context // of the handlers
 	cancel   context.CancelCauseFunc
-	fetching context.Context
+	fetching context.Context // ends at Stop
 	stop     context.CancelFunc
 
+	// receiveCtx is the one of Receive, which interrupt ends for a while.
+	receiveCtx context.Context
+	interrupt  context.CancelFunc
+
 	mu        sync.Mutex
-	work      *sync.Cond
+	work      *sync.Cond // workers wait for something to do
+	rest      *sync.Cond // others wait for a Receive or a flush to end
 	workers   int
 	idle      chan struct{} // closed when the last worker has ended
 	ready     []*task       // from next on
@@ -41,8 +46,9 @@ type consumer struct {
 	current   []*task         // of each worker
 	held      map[*task]*hold // failed, waiting for their time to come again
 	unsettled int             // deliveries in hand whose settlement has not arrived
-	receiving bool
-	receives  uint64 // calls of Receive so far
+	receiving bool            // a worker is the receiver
+	inReceive bool            // and has called Receive
+	halted    bool            // no Receive may begin
 	stopping  bool
 	closed    bool
 	handled   uint64
@@ -50,7 +56,7 @@ type consumer struct {
 	ignored   atomic.Uint64 // the only one that is counted without the lock
 
 	settlements []transport.Settlement
-	returning   []string // keys of which a task is among them, requeued
+	returning   []string // keys whose tasks are among them because one of them is requeued
 	spare       []transport.Settlement
 	flushing    bool
 	flushTimer  *time.Timer
@@ -77,8 +83,9 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, sub transport.Sub
 		idle: make(chan struct{}), keys: map[string]*keyQueue{}, held: map[*task]*hold{},
 		current: make([]*task, cfg.Workers),
 	}
-	c.work = sync.NewCond(&c.mu)
+	c.work, c.rest = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.fetching, c.stop = context.WithCancel(context.Background())
+	c.receiveCtx, c.interrupt = context.WithCancel(c.fetching)
 	handling := context.Background()
 	if cfg.Delivery == AtLeastOnce { // at most once, what was fetched is acknowledged: no waiting may give it up
 		handling = context.WithValue(handling, stoppingKey{}, c.fetching.Done())
@@ -146,8 +153,10 @@ func (c *consumer) runWorker(n int, t *task) {
 				return
 			}
 		}
-		if c.slots != nil {
-			c.slots <- struct{}{}
+		if !c.enter() {
+			c.putBack(n, t)
+			t = nil
+			continue
 		}
 		err := c.chain(t, &t.Delivery)
 		if c.slots != nil {
@@ -156,6 +165,31 @@ func (c *consumer) runWorker(n int, t *task) {
 		c.done(n, t, err)
 		t = nil
 	}
+}
+
+// enter waits for a turn among all topics of the group, and reports false if the consumer stops before.
+func (c *consumer) enter() bool {
+	if c.slots == nil {
+		return true
+	}
+	stop := c.fetching
+	if c.cfg.Delivery == AtMostOnce { // acknowledged: it is handled now or never
+		stop = c.ctx
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return true
+	case <-stop.Done():
+		return false
+	}
+}
+
+// putBack returns a task that no handler has begun.
+func (c *consumer) putBack(n int, t *task) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current[n] = nil
+	c.release(t)
 }
 
 // dispatch is the innermost handler: it finds the one for the event.
@@ -196,7 +230,7 @@ func (c *consumer) take(n int) *task {
 			return t
 		case c.stopping:
 			return nil
-		case !c.receiving && c.unsettled < c.cfg.Prefetch:
+		case !c.receiving && !c.halted && c.unsettled < c.cfg.Prefetch:
 			c.receive()
 		default:
 			c.work.Wait()
@@ -206,21 +240,25 @@ func (c *consumer) take(n int) *task {
 
 // receive fetches a batch and makes it ready. It is called with the lock, which it gives up while it waits.
 func (c *consumer) receive() {
-	c.receiving = true
-	c.receives++
-	number := c.receives
-	max := min(receiveMax, c.cfg.Prefetch-c.unsettled)
+	c.receiving, c.inReceive = true, true
+	ctx, max := c.receiveCtx, min(receiveMax, c.cfg.Prefetch-c.unsettled)
 	c.mu.Unlock()
-	batch, err := c.sub.Receive(c.fetching, max)
+	batch, err := c.sub.Receive(ctx, max)
 	if err == nil && c.cfg.Delivery == AtMostOnce {
 		batch = c.ackFirst(batch)
 	}
-	if err != nil {
-		c.pause(err)
-	}
 	c.mu.Lock()
+	c.inReceive = false
+	c.admit(batch)
+	if c.halted {
+		c.rest.Broadcast()
+	}
+	if err != nil && ctx.Err() == nil {
+		c.mu.Unlock()
+		c.pause(err)
+		c.mu.Lock()
+	}
 	c.receiving = false
-	c.admit(number, batch)
 	// One for each task but the one that this worker takes, and one that receives next.
 	for range min(len(c.ready)-c.next, c.workers-1) {
 		c.work.Signal()
@@ -229,9 +267,6 @@ func (c *consumer) receive() {
 
 // pause waits before the next Receive after one failed.
 func (c *consumer) pause(err error) {
-	if c.fetching.Err() != nil {
-		return
-	}
 	if errors.Is(err, transport.ErrClosed) {
 		c.log.Error("bus: the subscription was closed from outside; the group stops", "error", err)
 		<-c.fetching.Done()
@@ -261,7 +296,7 @@ func (c *consumer) ackFirst(batch []transport.Delivery) []transport.Delivery {
 }
 
 // admit turns a batch into tasks: ready, or behind others of the same key.
-func (c *consumer) admit(number uint64, batch []transport.Delivery) {
+func (c *consumer) admit(batch []transport.Delivery) {
 	var tasks []task
 	for i := range batch {
 		if len(tasks) == 0 {
@@ -271,15 +306,18 @@ func (c *consumer) admit(number uint64, batch []transport.Delivery) {
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
 		t.Message, t.Topic, t.Group, t.Attempt = d.Message, c.topic, c.group, d.Attempt
+		t.delivered = d.Message
 		c.unsettled++
 		switch {
 		case c.stopping && c.cfg.Delivery == AtLeastOnce:
-			c.release(t)
-		case t.Key == "" || c.enterKey(number, t):
+			if c.keys[t.Key] == nil { // else it goes back at the end, after those of its key that are in hand
+				c.release(t)
+			}
+		case t.Key == "" || c.enterKey(t):
 			c.makeReady(t)
 		}
 	}
-	if len(c.settlements) > 0 && c.next == len(c.ready) {
+	if len(c.settlements) > 0 && c.next == len(c.ready) && !c.flushing {
 		c.armFlush() // only releases: no worker will come by
 	}
 }

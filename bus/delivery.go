@@ -94,6 +94,9 @@ func Stopping(ctx context.Context) <-chan struct{} {
 type task struct {
 	context.Context
 	Delivery
+	// delivered is the message as it came: middleware may set Delivery.Message to another.
+	delivered *transport.Message
+
 	tag    uint64
 	next   *task // waits for the same key
 	exited int   // 1 + Tries when the goroutine was ended last, 0 if it never was

@@ -3,35 +3,28 @@ package bus
 import "github.com/postbus/postbus/transport"
 
 // keyQueue keeps the order of one key within a consumer. It exists while a task of the key is being handled, waits to
-// come again, or has gone back to the transport.
+// come again, or is on its way back to the transport.
 type keyQueue struct {
 	first, last *task // wait behind the one that is being handled
 
-	// returned: a task of the key has gone back, and later ones must not overtake it. They go back as well, where the
-	// transport keeps their order, until a Receive that began after the settlement had arrived.
+	// returned: a task of the key goes back, and later ones must not overtake it. All that are in hand go back with it,
+	// in one batch of settlements, and no Receive runs while that is under way: from then on the transport's order holds.
 	returned bool
-	settled  bool
-	receives uint64 // how many calls of Receive had begun by then
 }
 
-// enterKey reports whether t, fetched by Receive call number, can be handled now. If not, it is queued or given back.
-func (c *consumer) enterKey(number uint64, t *task) bool {
-	k := c.keys[t.Key]
-	if k != nil && k.returned {
-		if !k.settled || number <= k.receives {
-			c.release(t)
-			return false
-		}
-		k.returned = false // from here on the transport's order holds again, and nothing of the key is in hand
+// enterKey reports whether t can be handled now. If not, it is queued or given back.
+func (c *consumer) enterKey(t *task) bool {
+	k := c.keys[t.delivered.Key]
+	switch {
+	case k == nil:
+		c.keys[t.delivered.Key] = &keyQueue{}
 		return true
-	}
-	if k == nil {
-		c.keys[t.Key] = &keyQueue{}
-		return true
-	}
-	if k.last == nil {
+	case k.returned:
+		c.release(t)
+		return false
+	case k.last == nil:
 		k.first = t
-	} else {
+	default:
 		k.last.next = t
 	}
 	k.last = t
@@ -40,13 +33,14 @@ func (c *consumer) enterKey(number uint64, t *task) bool {
 
 // leaveKey makes the next task of the key ready, after t was handled.
 func (c *consumer) leaveKey(t *task) {
-	if t.Key == "" {
+	key := t.delivered.Key
+	if key == "" {
 		return
 	}
-	k := c.keys[t.Key]
+	k := c.keys[key]
 	next := k.first
 	if next == nil {
-		delete(c.keys, t.Key)
+		delete(c.keys, key)
 		return
 	}
 	if k.first = next.next; k.first == nil {
@@ -61,25 +55,24 @@ func (c *consumer) leaveKey(t *task) {
 	c.work.Signal()
 }
 
-// returnKey gives back what waits behind t, which has gone back itself.
+// returnKey gives back what waits behind t, which goes back itself.
 func (c *consumer) returnKey(t *task) {
-	if t.Key == "" {
+	key := t.delivered.Key
+	if key == "" {
 		return
 	}
-	k := c.keys[t.Key]
+	k := c.keys[key]
 	for w := k.first; w != nil; w = w.next {
 		c.release(w)
 	}
 	*k = keyQueue{returned: true}
-	c.returning = append(c.returning, t.Key)
+	c.returning = append(c.returning, key)
 }
 
-// keysReturned notes that the settlements of all keys in returning have arrived.
+// keysReturned notes that nothing of these keys is in hand any more.
 func (c *consumer) keysReturned(keys []string) {
 	for _, key := range keys {
-		if k := c.keys[key]; k != nil && k.returned {
-			k.settled, k.receives = true, c.receives
-		}
+		delete(c.keys, key)
 	}
 }
 

@@ -21,27 +21,44 @@ const (
 
 // Start checks the wiring, subscribes all groups and begins to handle. Its context bounds starting only. The error
 // names every wiring mistake, each with the place in the code where it was made; a failed Start leaves nothing running
-// and can be tried again, unless the wiring was wrong.
-func (b *Bus) Start(ctx context.Context) error {
-	if !b.state.CompareAndSwap(declaring, starting) {
-		if b.state.Load() >= stopping {
+// and can be tried again, unless the wiring was wrong. A Stop meanwhile ends it with ErrStopped.
+func (b *Bus) Start(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b.mu.Lock()
+	if s := b.state.Load(); s != declaring {
+		b.mu.Unlock()
+		if s >= stopping {
 			return ErrStopped
 		}
 		return fmt.Errorf("%w: Start called twice", ErrInvalid)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	consumers, err := b.subscribe(ctx)
-	if err != nil {
-		b.state.Store(declaring)
-		return err
+	b.state.Store(starting)
+	b.started, b.cancelStart = make(chan struct{}), cancel
+	b.mu.Unlock()
+
+	var consumers []*consumer
+	next := declaring // also if it panics
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		defer close(b.started)
+		if context.Cause(ctx) == ErrStopped {
+			next, err = stopped, errors.Join(ErrStopped, closeAll(consumers))
+			close(b.stopped)
+		}
+		b.state.Store(next) // handlers may publish from the first delivery on
+		if next == running {
+			b.consumers = consumers
+			for _, c := range consumers {
+				c.start()
+			}
+		}
+	}()
+	if consumers, err = b.subscribe(ctx); err == nil {
+		next = running
 	}
-	b.consumers = consumers
-	b.state.Store(running) // handlers may publish from the first delivery on
-	for _, c := range consumers {
-		c.start()
-	}
-	return nil
+	return err
 }
 
 func (b *Bus) subscribe(ctx context.Context) ([]*consumer, error) {
@@ -61,15 +78,22 @@ func (b *Bus) subscribe(ctx context.Context) ([]*consumer, error) {
 				Topic: topic, Group: group, Start: cfg.Start, Prefetch: cfg.Prefetch,
 			})
 			if err != nil {
-				for _, c := range consumers {
-					err = errors.Join(err, c.sub.Close())
-				}
+				err = errors.Join(err, closeAll(consumers))
 				return nil, fmt.Errorf("bus: subscribe group %q to topic %q: %w", group, topic, err)
 			}
 			consumers = append(consumers, newConsumer(b, group, topic, cfg, sub, topics[topic], slots))
 		}
 	}
 	return consumers, nil
+}
+
+// closeAll closes the subscriptions of consumers that have not started.
+func closeAll(consumers []*consumer) error {
+	var errs []error
+	for _, c := range consumers {
+		errs = append(errs, c.sub.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // byTopic sorts the routes of a group by the topics that they need.
@@ -85,12 +109,16 @@ func (b *Bus) byTopic(routes map[string]versions) map[string]map[string]versions
 	return topics
 }
 
-// Run starts the bus, handles until ctx ends, and drains for up to Config.StopTimeout. A clean run returns nil.
+// Run starts the bus, handles until ctx ends or somebody calls Stop, and drains for up to Config.StopTimeout. A clean
+// run returns nil.
 func (b *Bus) Run(ctx context.Context) error {
 	if err := b.Start(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-b.stopped:
+	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.StopTimeout)
 	defer cancel()
 	return b.Stop(stop)
@@ -98,12 +126,24 @@ func (b *Bus) Run(ctx context.Context) error {
 
 // Stop stops fetching, lets running handlers finish, and settles what they have done; deliveries that no handler has
 // begun go back. When ctx ends first, the contexts of the handlers are cancelled, and Stop waits one second more. It
-// returns nil if all handlers have ended, else an error that names those that have not; their messages come again.
+// returns nil if all handlers have ended and all their work is settled, else an error that names those that have not;
+// their messages come again.
 //
 // Handlers may publish until Stop returns. Stop may be called at any time, also before Start and more than once: later
 // calls wait for the first and return its error.
 func (b *Bus) Stop(ctx context.Context) error {
 	b.mu.Lock()
+	for b.state.Load() == starting {
+		b.cancelStart(ErrStopped)
+		started := b.started
+		b.mu.Unlock()
+		select {
+		case <-started:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		b.mu.Lock()
+	}
 	switch b.state.Load() {
 	case declaring:
 		b.state.Store(stopped)
@@ -120,14 +160,16 @@ func (b *Bus) Stop(ctx context.Context) error {
 		}
 	}
 	b.state.Store(stopping)
-	consumers, late := b.consumers, b.late
+	consumers := b.consumers
 	b.mu.Unlock()
 
-	err := errors.Join(append(late, drain(ctx, consumers)...)...)
-	b.stopErr = err
+	errs := drain(ctx, consumers)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopErr = errors.Join(slices.Concat(b.late, errs)...)
 	b.state.Store(stopped)
 	close(b.stopped)
-	return err
+	return b.stopErr
 }
 
 // drain ends consumers, all at once.
@@ -157,16 +199,21 @@ func drain(ctx context.Context, consumers []*consumer) []error {
 	}
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleGrace)
 	defer cancel()
-	errs := make([]error, len(consumers))
-	done := make(chan struct{}, len(consumers))
-	for i, c := range consumers {
-		go func() {
-			errs[i] = c.finish(settle)
-			done <- struct{}{}
-		}()
+	finished := make(chan error, len(consumers))
+	for _, c := range consumers {
+		go func() { finished <- c.finish(settle) }()
 	}
-	for range consumers {
-		<-done
+	deaf := time.NewTimer(settleGrace + cancelGrace)
+	defer deaf.Stop()
+	var errs []error
+	for i := range consumers {
+		select {
+		case err := <-finished:
+			errs = append(errs, err)
+		case <-deaf.C:
+			return append(errs, fmt.Errorf("bus: stop: the transport hangs: %d of %d subscriptions are not closed, and "+
+				"handled messages may come again", len(consumers)-i, len(consumers)))
+		}
 	}
 	return errs
 }
@@ -180,17 +227,28 @@ func (c *consumer) finish(ctx context.Context) error {
 	}
 	c.held = nil
 	c.closed = true
-	c.cancel(ErrStopped)
+	defer context.AfterFunc(ctx, func() { c.cancel(ErrStopped) })()
 	for c.flushing {
-		c.work.Wait()
+		c.rest.Wait()
 	}
-	c.mu.Unlock()
-	err := c.flush(ctx)
-	c.mu.Lock()
+	c.cancel(ErrStopped)
+	err := c.flushLocked(ctx)
+	for err != nil && !errors.Is(err, transport.ErrClosed) && ctx.Err() == nil {
+		c.mu.Unlock()
+		select {
+		case <-time.After(c.backoff(c.flushErrs)):
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+		err = c.flushLocked(ctx)
+	}
 	if c.flushTimer != nil {
 		c.flushTimer.Stop()
 	}
-	stuck := c.stuck()
+	stuck, lost := c.stuck(), 0
+	if c.cfg.Delivery == AtMostOnce {
+		lost = c.unsettled - len(stuck)
+	}
 	c.mu.Unlock()
 	if err != nil {
 		err = fmt.Errorf("bus: stop group %q on topic %q: handled messages may come again: %w", c.group, c.topic, err)
@@ -198,6 +256,10 @@ func (c *consumer) finish(ctx context.Context) error {
 	if len(stuck) > 0 {
 		err = errors.Join(err, fmt.Errorf("bus: stop group %q on topic %q: handlers still running, their messages come again: %s",
 			c.group, c.topic, strings.Join(stuck, ", ")))
+	}
+	if lost > 0 {
+		err = errors.Join(err, fmt.Errorf("bus: stop group %q on topic %q: %d messages are lost, as at most once allows: "+
+			"acknowledged, but not handled in time", c.group, c.topic, lost))
 	}
 	if closeErr := c.sub.Close(); closeErr != nil && !errors.Is(closeErr, transport.ErrClosed) {
 		err = errors.Join(err, fmt.Errorf("bus: close group %q on topic %q: %w", c.group, c.topic, closeErr))

@@ -45,25 +45,37 @@ func (c *consumer) flushAfter(d time.Duration) {
 func (c *consumer) flush(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed { // finish does it
+		return nil
+	}
+	return c.flushLocked(ctx)
+}
+
+// flushLocked is flush for who holds the lock; it gives it up while it waits.
+func (c *consumer) flushLocked(ctx context.Context) error {
 	for !c.flushing && len(c.settlements) > 0 {
+		c.flushing = true
+		if len(c.returning) > 0 {
+			c.haltReceiving()
+		}
 		batch, returning := c.settlements, c.returning
 		c.settlements, c.spare, c.returning = c.spare[:0], nil, nil
-		c.flushing = true
 		c.mu.Unlock()
 		err := c.sub.Settle(ctx, batch)
-		c.mu.Lock()
-		c.flushing = false
-		if c.stopping {
-			c.work.Broadcast() // finish may wait for this flush to end
+		if err != nil {
+			c.log.Warn("bus: settle failed", "messages", len(batch), "error", err)
 		}
+		c.mu.Lock()
+		c.flushing, c.halted = false, false
+		c.rest.Broadcast()
+		c.work.Signal() // a worker may wait to receive
 		if err != nil {
 			c.settlements = append(batch, c.settlements...)
 			c.returning = append(returning, c.returning...)
+			c.flushErrs++
 			if !c.closed {
-				c.log.Warn("bus: settle failed, trying again", "messages", len(batch), "error", err)
 				c.flushArmed = true
-				c.flushAfter(c.backoff(1 + min(c.flushErrs, 30)))
-				c.flushErrs++
+				c.flushAfter(c.backoff(min(c.flushErrs, 30)))
 			}
 			return err
 		}
@@ -71,7 +83,20 @@ func (c *consumer) flush(ctx context.Context) error {
 		c.flushErrs = 0
 		c.unsettled -= len(batch)
 		c.keysReturned(returning)
-		c.work.Signal() // a worker may wait for room to receive
 	}
 	return nil
+}
+
+// haltReceiving interrupts Receive and lets none begin before the next settlements have arrived. What it brings of the
+// keys that go back goes back with them: were it fetched before that and admitted after, it would be out of order.
+func (c *consumer) haltReceiving() {
+	c.halted = true
+	if !c.inReceive {
+		return
+	}
+	c.interrupt()
+	for c.inReceive && !c.stopping {
+		c.rest.Wait()
+	}
+	c.receiveCtx, c.interrupt = context.WithCancel(c.fetching)
 }
