@@ -35,6 +35,7 @@ func TestConformance(t *testing.T) {
 				// Classic queues count nothing, quorum queues count each return: see the documentation of the package.
 				InexactAttempts: name == "classic",
 				ReleaseCounts:   true,
+				Parallel:        8, // checks wait for the broker most of the time
 			})
 		})
 	}
