@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +55,22 @@ func TestBadURLs(t *testing.T) {
 				t.Errorf("error %q, want one with %q and no password", err, c.want)
 			}
 		})
+	}
+}
+
+func TestPasswordStaysSecret(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(brokerURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("nobody", "s3cr3t-pass")
+	_, err = transport.Open(t.Context(), u.String())
+	if err == nil {
+		t.Fatal("a wrong password opened the transport")
+	}
+	if got := err.Error(); strings.Contains(got, "s3cr3t") || !strings.Contains(got, `"nobody"`) {
+		t.Errorf("the error must name the user and not the password: %s", got)
 	}
 }
 
