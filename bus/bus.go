@@ -125,7 +125,7 @@ func (b *Bus) verify() error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("bus %q is wired wrongly:\n%w", b.cfg.Name, errors.Join(errs...))
+	return invalid{fmt.Errorf("bus %q is wired wrongly:\n%w", b.cfg.Name, errors.Join(errs...))}
 }
 
 // Stats returns what has happened since Start, by group.

@@ -45,7 +45,8 @@ type Config struct {
 // GroupConfig configures the consumer of one group.
 type GroupConfig struct {
 	// Workers is how many handlers of the group run at once. Default: DefaultWorkers. Messages of one key are handled
-	// one after the other whatever the number; 1 handles the messages of a topic one after the other, in its order.
+	// one after the other whatever the number; 1 handles the messages of a topic one after the other, in its order. One
+	// that failed is overtaken by those of other keys and by those without.
 	Workers int
 	// Delivery is the guarantee. Default: AtLeastOnce.
 	Delivery DeliveryMode
@@ -59,8 +60,9 @@ type GroupConfig struct {
 	// Prefetch is how many deliveries the group holds unsettled at most, per topic. Default: transport.DefaultPrefetch,
 	// or twice Workers if that is more.
 	Prefetch int
-	// MinBackoff and MaxBackoff bound the pause before a delivery whose chain failed comes again: it doubles with each
-	// attempt. RetryAfter overrides it. Defaults: DefaultMinBackoff and DefaultMaxBackoff.
+	// MinBackoff and MaxBackoff bound the pause before a delivery whose chain failed comes again: random between
+	// MinBackoff and twice that, then twice as much with each attempt. RetryAfter overrides it. Defaults:
+	// DefaultMinBackoff and DefaultMaxBackoff, or the other one if that is beyond.
 	MinBackoff, MaxBackoff time.Duration
 }
 
@@ -140,6 +142,10 @@ func (c Config) withDefaults() Config {
 	c.Codecs = slices.Clone(c.Codecs)
 	c.Middleware = slices.Clone(c.Middleware)
 	c.Groups = maps.Clone(c.Groups)
+	for name, g := range c.Groups {
+		g.Middleware = slices.Clone(g.Middleware)
+		c.Groups[name] = g
+	}
 	return c
 }
 
@@ -150,10 +156,12 @@ func (g GroupConfig) withDefaults() GroupConfig {
 	if g.Prefetch == 0 {
 		g.Prefetch = max(transport.DefaultPrefetch, 2*g.Workers)
 	}
-	if g.MinBackoff == 0 {
-		g.MinBackoff = DefaultMinBackoff
-	}
-	if g.MaxBackoff == 0 {
+	switch {
+	case g.MinBackoff == 0 && g.MaxBackoff == 0:
+		g.MinBackoff, g.MaxBackoff = DefaultMinBackoff, DefaultMaxBackoff
+	case g.MinBackoff == 0:
+		g.MinBackoff = min(DefaultMinBackoff, g.MaxBackoff)
+	case g.MaxBackoff == 0:
 		g.MaxBackoff = max(DefaultMaxBackoff, g.MinBackoff)
 	}
 	return g

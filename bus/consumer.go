@@ -35,25 +35,26 @@ type consumer struct {
 	receiveCtx context.Context
 	interrupt  context.CancelFunc
 
-	mu        sync.Mutex
-	work      *sync.Cond // workers wait for something to do
-	rest      *sync.Cond // others wait for a Receive or a flush to end
-	workers   int
-	idle      chan struct{} // closed when the last worker has ended
-	ready     []*task       // from next on
-	next      int
-	keys      map[string]*keyQueue
-	current   []*task         // of each worker
-	held      map[*task]*hold // failed, waiting for their time to come again
-	unsettled int             // deliveries in hand whose settlement has not arrived
-	receiving bool            // a worker is the receiver
-	inReceive bool            // and has called Receive
-	halted    bool            // no Receive may begin
-	stopping  bool
-	closed    bool
-	handled   uint64
-	failed    uint64
-	ignored   atomic.Uint64 // the only one that is counted without the lock
+	mu          sync.Mutex
+	work        *sync.Cond // workers wait for something to do
+	rest        *sync.Cond // others wait for a Receive or a flush to end
+	workers     int
+	idle        chan struct{} // closed when the last worker has ended
+	ready       []*task       // from next on
+	next        int
+	keys        map[string]*keyQueue
+	current     []*task         // of each worker
+	held        map[*task]*hold // failed, waiting for their time to come again
+	unsettled   int             // deliveries in hand whose settlement has not arrived
+	receiving   bool            // a worker is the receiver
+	inReceive   bool            // and has called Receive
+	halted      bool            // no Receive may begin
+	receiveErrs int             // in a row
+	stopping    bool
+	closed      bool
+	handled     uint64
+	failed      uint64
+	ignored     atomic.Uint64 // the only one that is counted without the lock
 
 	settlements []transport.Settlement
 	returning   []string // keys whose tasks are among them because one of them is requeued
@@ -138,6 +139,7 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
+		t.Message = t.delivered    // for the chain begins anew
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			c.done(n, t, failure)
 			t = nil
@@ -253,9 +255,14 @@ func (c *consumer) receive() {
 	if c.halted {
 		c.rest.Broadcast()
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil:
+		c.receiveErrs = 0
+	case ctx.Err() == nil:
+		c.receiveErrs++
+		failures := c.receiveErrs
 		c.mu.Unlock()
-		c.pause(err)
+		c.pause(err, failures)
 		c.mu.Lock()
 	}
 	c.receiving = false
@@ -266,33 +273,45 @@ func (c *consumer) receive() {
 }
 
 // pause waits before the next Receive after one failed.
-func (c *consumer) pause(err error) {
+func (c *consumer) pause(err error, failures int) {
 	if errors.Is(err, transport.ErrClosed) {
 		c.log.Error("bus: the subscription was closed from outside; the group stops", "error", err)
 		<-c.fetching.Done()
 		return
 	}
 	c.log.Warn("bus: receive failed, trying again", "error", err)
-	timer := time.NewTimer(c.cfg.MinBackoff)
+	c.wait(c.backoff(failures))
+}
+
+// wait returns after d, and false if the consumer stops before.
+func (c *consumer) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
 	case <-c.fetching.Done():
+		return false
 	}
 }
 
-// ackFirst acknowledges a batch before it is handled. If that fails the batch is dropped: it comes again, or it never
-// does, and either is at most once.
+// ackFirst acknowledges a batch before it is handled. Until that has worked nothing of it is handled, and it is tried
+// again, for the transport counts the batch as in hand. If the consumer stops before, the batch goes back.
 func (c *consumer) ackFirst(batch []transport.Delivery) []transport.Delivery {
 	acks := make([]transport.Settlement, len(batch))
 	for i := range batch {
 		acks[i] = transport.Settlement{Tag: batch[i].Tag, Outcome: transport.Ack}
 	}
-	if err := c.sub.Settle(c.ctx, acks); err != nil {
+	for failures := 1; ; failures++ {
+		err := c.sub.Settle(c.ctx, acks)
+		if err == nil {
+			return batch
+		}
 		c.log.Warn("bus: acknowledge before handling failed; the messages are not handled now", "error", err)
-		return nil
+		if errors.Is(err, transport.ErrClosed) || !c.wait(c.backoff(failures)) {
+			return nil
+		}
 	}
-	return batch
 }
 
 // admit turns a batch into tasks: ready, or behind others of the same key.
@@ -331,6 +350,11 @@ func (c *consumer) makeReady(t *task) {
 
 // done takes the outcome of a task.
 func (c *consumer) done(n int, t *task, err error) {
+	var delay time.Duration
+	givenBack := err != nil && c.givesBack(err)
+	if err != nil && !givenBack {
+		delay = c.report(t, err)
+	}
 	c.mu.Lock()
 	c.current[n] = nil
 	if c.cfg.Delivery == AtMostOnce {
@@ -341,18 +365,22 @@ func (c *consumer) done(n int, t *task, err error) {
 		c.handled++
 		c.settle(t.tag, transport.Ack)
 		c.leaveKey(t)
-	case c.ctx.Err() != nil, c.stopping && c.cfg.Delivery == AtLeastOnce && errors.Is(err, ErrStopped):
-		// Cancelled by a stop, or gave way to it: no attempt.
+	case givenBack:
 		c.settle(t.tag, transport.Release)
+	case c.cfg.Delivery == AtMostOnce:
+		c.failed++
+		c.leaveKey(t)
 	default:
 		c.failed++
-		c.fail(t, err)
+		c.hold(t, delay)
 	}
-	if c.closed { // given up by Stop, and back after all
+	if c.ctx.Err() != nil { // finish settles the rest, unless it has given this handler up
 		c.mu.Unlock()
 		return
 	}
-	flush := len(c.settlements) >= flushSize || (len(c.settlements) > 0 && c.next == len(c.ready))
+	// While settling fails, it is the timer that tries again.
+	flush := c.flushErrs == 0 &&
+		(len(c.settlements) >= flushSize || (len(c.settlements) > 0 && c.next == len(c.ready)))
 	if !flush && len(c.settlements) > 0 {
 		c.armFlush()
 	}
@@ -362,13 +390,21 @@ func (c *consumer) done(n int, t *task, err error) {
 	}
 }
 
-// fail arranges for a failed task to come again after a while. Meanwhile its key waits.
-func (c *consumer) fail(t *task, err error) {
+// givesBack reports whether err came from a stop, and the message is neither handled nor tried in vain.
+func (c *consumer) givesBack(err error) bool {
+	if c.cfg.Delivery == AtMostOnce {
+		return false
+	}
+	return c.ctx.Err() != nil || c.fetching.Err() != nil && errors.Is(err, ErrStopped)
+}
+
+// report logs why a task failed and returns the pause before it comes again. It is called without the lock, for loggers
+// and errors are the program's code.
+func (c *consumer) report(t *task, err error) time.Duration {
 	if c.cfg.Delivery == AtMostOnce {
 		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
 			"event", t.Name, "id", t.ID, "error", err)
-		c.leaveKey(t)
-		return
+		return 0
 	}
 	delay, asked := RetryDelay(err)
 	if !asked {
@@ -376,22 +412,32 @@ func (c *consumer) fail(t *task, err error) {
 	}
 	c.log.Warn("bus: handling failed; the message comes again",
 		"event", t.Name, "id", t.ID, "attempt", t.Attempt, "after", delay, "error", err)
+	return delay
+}
+
+// hold has a failed task come again after a while. Meanwhile its key waits.
+func (c *consumer) hold(t *task, delay time.Duration) {
+	if c.closed {
+		return
+	}
 	h := &hold{task: t}
 	c.held[t] = h
 	h.timer = time.AfterFunc(delay, func() { c.unhold(h) })
 }
 
-// backoff doubles from MinBackoff to MaxBackoff with the attempts; the upper half of each pause is random.
+// backoff returns a random pause from MinBackoff to twice that, and from there on up to MaxBackoff twice as much with
+// each attempt.
 func (c *consumer) backoff(attempt int) time.Duration {
-	d := c.cfg.MinBackoff
-	for range attempt - 1 {
-		if d >= c.cfg.MaxBackoff/2 {
-			d = c.cfg.MaxBackoff
-			break
-		}
-		d *= 2
+	low, high := c.cfg.MinBackoff, c.cfg.MaxBackoff
+	for ; attempt > 1 && low <= high/2; attempt-- {
+		low *= 2
 	}
-	return d/2 + rand.N(d/2+1)
+	if low <= high/2 {
+		high = 2 * low
+	} else {
+		low = max(c.cfg.MinBackoff, high/2)
+	}
+	return low + rand.N(high-low+1)
 }
 
 // hold is a failed task that waits for its time to come again.

@@ -42,40 +42,53 @@ func Chain(middleware ...Middleware) Middleware {
 	}
 }
 
-type deliveryKey struct{}
+// originKey is the context key of what a publication descends from: a *Delivery, or an origin.
+type originKey struct{}
+
+// origin is a correlation id that was set by hand, and the delivery around it, if any.
+type origin struct {
+	delivery    *Delivery
+	correlation string
+}
+
+// originOf returns the delivery that ctx handles, or nil, and the correlation id that a message published with ctx gets,
+// or "" if it begins its own.
+func originOf(ctx context.Context) (*Delivery, string) {
+	switch from := ctx.Value(originKey{}).(type) {
+	case *Delivery:
+		if from.CorrelationID == "" {
+			return from, from.ID
+		}
+		return from, from.CorrelationID
+	case *origin:
+		return from.delivery, from.correlation
+	}
+	return nil, ""
+}
 
 // DeliveryFrom returns the delivery that ctx handles, and whether there is one.
 func DeliveryFrom(ctx context.Context) (*Delivery, bool) {
-	d, ok := ctx.Value(deliveryKey{}).(*Delivery)
-	return d, ok
+	d, _ := originOf(ctx)
+	return d, d != nil
 }
 
 // WithDelivery returns a context in which d is being handled: what is published with it gets the correlation and
 // causation of d. The bus does this for its handlers; it is for code that handles deliveries without a bus.
 func WithDelivery(ctx context.Context, d *Delivery) context.Context {
-	return context.WithValue(ctx, deliveryKey{}, d)
+	return context.WithValue(ctx, originKey{}, d)
 }
 
-type correlationKey struct{}
-
-// WithCorrelationID returns a context in which what is published outside of a handler gets the correlation id. An edge
-// of the program sets it, such as an HTTP handler with the id of its request.
+// WithCorrelationID returns a context in which what is published gets the correlation id. An edge of the program sets
+// it, such as an HTTP handler with the id of its request.
 func WithCorrelationID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, correlationKey{}, id)
+	d, _ := originOf(ctx)
+	return context.WithValue(ctx, originKey{}, &origin{d, id})
 }
 
 // CorrelationID returns the correlation id that a message published with ctx would get, or "" if it would begin its own.
 func CorrelationID(ctx context.Context) string {
-	if id, ok := ctx.Value(correlationKey{}).(string); ok {
-		return id
-	}
-	if d, ok := DeliveryFrom(ctx); ok {
-		if d.CorrelationID == "" {
-			return d.ID
-		}
-		return d.CorrelationID
-	}
-	return ""
+	_, id := originOf(ctx)
+	return id
 }
 
 type stoppingKey struct{}
@@ -105,7 +118,7 @@ type task struct {
 // Value implements context.Context.
 func (t *task) Value(key any) any {
 	switch key.(type) {
-	case deliveryKey, transport.HandlerKey:
+	case originKey, transport.HandlerKey:
 		return &t.Delivery
 	}
 	return t.Context.Value(key)

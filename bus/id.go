@@ -20,17 +20,16 @@ type idSource struct {
 
 // next returns the id of a message that is published at t. A clock that was set back does not set the ids back.
 func (s *idSource) next(t time.Time) string {
-	const tail = 1<<48 - 1 // what the last group of digits shows
 	if milli := t.UnixMilli(); milli > s.milli {
 		s.milli = milli
 		// The top bit of the counter stays free, so that it cannot overflow within the millisecond.
 		s.hi = uint64(milli)<<16 | 0x7000 | rand.Uint64()&0x0fff
 		s.lo = 1<<63 | rand.Uint64()>>3
 		s.format()
-	} else if s.lo++; s.lo&tail == 0 {
-		s.format()
+	} else if s.lo++; s.lo&15 != 0 {
+		s.text[35] = hex[s.lo&15]
 	} else {
-		hexDigits(s.text[24:], s.lo<<16)
+		s.format()
 	}
 	if s.chunk.Cap()-s.chunk.Len() < len(s.text) {
 		s.chunk = strings.Builder{}
@@ -52,10 +51,12 @@ func (s *idSource) format() {
 	}
 }
 
+const hex = "0123456789abcdef"
+
 // hexDigits fills to with the topmost digits of v.
 func hexDigits(to []byte, v uint64) {
 	for i := range to {
-		to[i] = "0123456789abcdef"[v>>60]
+		to[i] = hex[v>>60]
 		v <<= 4
 	}
 }

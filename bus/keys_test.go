@@ -73,7 +73,7 @@ func TestOrderPerKeyWhateverIsUnderWay(t *testing.T) {
 			transit  = rapid.IntRange(0, 20).Draw(rt, "transit")
 			faults   = rapid.IntRange(0, 30).Draw(rt, "faults")
 		)
-		const messages = 60
+		const messages = 40
 		var w *orderWatch
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 2))

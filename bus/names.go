@@ -17,13 +17,16 @@ func TopicOf(eventName string) string {
 }
 
 // checkEventName reports why name cannot name an event: beyond the rules for all names, the parts between its dots must
-// not be empty.
+// not be empty, nor begin or end with a space, so that what is before the last dot can name a topic.
 func checkEventName(name string) error {
 	if err := transport.CheckName("event name", name); err != nil {
-		return err
+		return asInvalid(err)
 	}
-	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
-		return fmt.Errorf("%w: event name %q must not have an empty part between dots", ErrInvalid, name)
+	for part := range strings.SplitSeq(name, ".") {
+		if part == "" || part != strings.TrimSpace(part) {
+			return fmt.Errorf("%w: event name %q must not have a part between dots that is empty or begins or ends with a space",
+				ErrInvalid, name)
+		}
 	}
 	return nil
 }

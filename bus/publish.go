@@ -64,7 +64,7 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 
 func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
 	if err := b.cfg.Transport.Publish(ctx, topic, msgs); err != nil {
-		return fmt.Errorf("bus: publish %q: %w", msgs[0].Name, err)
+		return fmt.Errorf("bus: publish %q: %w", msgs[0].Name, asInvalid(err))
 	}
 	return nil
 }
@@ -104,8 +104,7 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		}
 	}()
 	now := b.clock.read()
-	cause, _ := DeliveryFrom(ctx)
-	correlation := CorrelationID(ctx)
+	cause, correlation := originOf(ctx)
 	msgs = o.take(len(events))
 	for ; i < len(events); i++ {
 		m, e := &msgs[i], events[i]
@@ -127,7 +126,10 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		} else if o.route.topic != topic {
 			topic = ""
 		}
-		m.Name, m.Time, m.CorrelationID = o.route.name, now, correlation
+		m.Name, m.CorrelationID = o.route.name, correlation
+		if m.Time.IsZero() {
+			m.Time = now
+		}
 		if m.ID == "" {
 			m.ID = o.ids.next(now)
 		}
@@ -149,6 +151,11 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
 			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
+		if len(events) > 1 { // else the transport refuses it, and with it all
+			if err = transport.CheckBatch(b.caps, o.route.topic, msgs[i:i+1]); err != nil {
+				return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, asInvalid(err))
+			}
+		}
 	}
 	return msgs, topic, nil
 }
@@ -164,14 +171,15 @@ func (w *wrapped) apply(m *transport.Message) (Event, error) {
 			if w.id == "" {
 				return nil, fmt.Errorf("bus: publish: %w: WithID of an empty id", ErrInvalid)
 			}
-		case w.metadata != nil:
+		case len(w.metadata) > 0:
 			merged := maps.Clone(w.metadata)
 			maps.Copy(merged, m.Metadata)
 			m.Metadata = merged
 		case m.NotBefore.IsZero() && !w.at.IsZero():
 			m.NotBefore = w.at
 		case m.NotBefore.IsZero() && w.after != 0:
-			m.NotBefore = time.Now().Add(w.after)
+			m.Time = time.Now() // not the clock, which may be late; and so that the two differ by the delay
+			m.NotBefore = m.Time.Add(w.after)
 		}
 		inner, ok := w.Event.(*wrapped)
 		if !ok {
@@ -219,7 +227,7 @@ func (b *Bus) route(name string) (*route, error) {
 	}
 	topic := b.cfg.Topic(name)
 	if err := transport.CheckName("topic", topic); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("event %q: %w", name, asInvalid(err))
 	}
 	// The map is replaced as a whole, for it is read far more often. The name is copied, as it might be a part of
 	// something large.

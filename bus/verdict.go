@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/postbus/postbus/transport"
 )
 
 // Errors that the bus itself returns or hands to middleware, to be matched with errors.Is.
@@ -12,7 +14,8 @@ var (
 	ErrNotStarted = errors.New("bus: not started")
 	// ErrStopped: Publish or Start was called after Stop.
 	ErrStopped = errors.New("bus: stopped")
-	// ErrInvalid: the event or the configuration cannot be used.
+	// ErrInvalid: the event, the wiring or the configuration cannot be used. It matches what package transport finds
+	// invalid, too.
 	ErrInvalid = errors.New("bus: invalid")
 	// ErrNoName: the message has no event name, as those of foreign publishers may. Permanent.
 	ErrNoName = errors.New("bus: message has no event name")
@@ -23,6 +26,20 @@ var (
 	// ErrGoexit: the handler ended its goroutine (runtime.Goexit, or FailNow of a test that is over).
 	ErrGoexit = errors.New("bus: handler ended its goroutine")
 )
+
+// invalid makes an error match ErrInvalid.
+type invalid struct{ error }
+
+func (e invalid) Is(target error) bool { return target == ErrInvalid }
+func (e invalid) Unwrap() error        { return e.error }
+
+// asInvalid makes err match ErrInvalid if it matches transport.ErrInvalid.
+func asInvalid(err error) error {
+	if errors.Is(err, transport.ErrInvalid) {
+		return invalid{err}
+	}
+	return err
+}
 
 // Permanent marks err as one that no repetition can mend: the message goes to quarantine at once. Permanent(nil) is nil.
 func Permanent(err error) error {

@@ -164,6 +164,7 @@ func (s *session) write(closes <-chan *amqp.Error) {
 		}
 		s.conn.sock.cork()
 		for _, r := range batch {
+			s.waitForBroker() // before it counts as written
 			if r.state.CompareAndSwap(queued, writing) {
 				s.writeRequest(r)
 			}

@@ -1,0 +1,75 @@
+package middleware
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/postbus/postbus/bus"
+)
+
+// LogConfig configures Log.
+type LogConfig struct {
+	// Logger gets the lines. Default: slog.Default() at the time of the call of Log.
+	Logger *slog.Logger
+	// Success is the level of deliveries without an error, and of those that a stop of the bus has interrupted. Default:
+	// slog.LevelDebug.
+	Success slog.Leveler
+	// Failure is the level of errors. Default: slog.LevelWarn.
+	Failure slog.Leveler
+	// Permanent is the level of errors that no repetition can mend. Default: slog.LevelError.
+	Permanent slog.Leveler
+}
+
+// Log writes a line for each delivery: the event, id, group, topic, attempt, tries, duration and correlation id, and the
+// error if there is one. A level that the logger leaves out costs a reading of the clock and nothing more.
+func Log(cfg LogConfig) bus.Middleware {
+	log := logger(cfg.Logger)
+	success, failure := level(cfg.Success, slog.LevelDebug), level(cfg.Failure, slog.LevelWarn)
+	permanent := level(cfg.Permanent, slog.LevelError)
+	return func(next bus.Handler) bus.Handler {
+		return func(ctx context.Context, d *bus.Delivery) error {
+			begin := time.Now()
+			err := next(ctx, d)
+			at, text := success, "middleware: delivery handled"
+			switch {
+			case err == nil:
+			case interrupted(ctx, err):
+				text = "middleware: delivery interrupted by the stop of the bus"
+			case bus.IsPermanent(err):
+				at, text = permanent, "middleware: delivery failed for good"
+			default:
+				at, text = failure, "middleware: delivery failed"
+			}
+			if l := at.Level(); log.Enabled(ctx, l) {
+				logDelivery(ctx, log, l, text, d, err, slog.Duration("duration", time.Since(begin)))
+			}
+			return err
+		}
+	}
+}
+
+func logDelivery(ctx context.Context, log *slog.Logger, at slog.Level, text string, d *bus.Delivery, err error, more ...slog.Attr) {
+	attrs := append([]slog.Attr{
+		slog.String("event", d.Name), slog.String("id", d.ID), slog.String("group", d.Group), slog.String("topic", d.Topic),
+		slog.Int("attempt", d.Attempt), slog.Int("tries", d.Tries), slog.String("correlation_id", d.CorrelationID),
+	}, more...)
+	if err != nil {
+		attrs = append(attrs, slog.Any("error", err))
+	}
+	log.LogAttrs(ctx, at, text, attrs...)
+}
+
+func logger(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.Default()
+	}
+	return l
+}
+
+func level(l slog.Leveler, otherwise slog.Level) slog.Leveler {
+	if l == nil {
+		return otherwise
+	}
+	return l
+}

@@ -1,0 +1,101 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/postbus/postbus/bus"
+)
+
+// Defaults of RetryConfig.
+const (
+	DefaultRetryAttempts = 3
+	DefaultRetryDelay    = 50 * time.Millisecond
+	DefaultRetryMaxDelay = time.Second
+)
+
+// RetryConfig configures Retry.
+type RetryConfig struct {
+	// Attempts is how often a message is tried during one delivery, the first try included; 1 is no retry. Default:
+	// DefaultRetryAttempts.
+	Attempts int
+	// Delay bounds the pause after the first try; the bound doubles with each further one. Default: DefaultRetryDelay.
+	Delay time.Duration
+	// MaxDelay is the longest pause. A message that asks for more with bus.RetryAfter leaves the worker at once, to come
+	// again as another delivery. Default: DefaultRetryMaxDelay, or Delay if that is longer.
+	MaxDelay time.Duration
+	// If says for which errors a message is tried again. It is not asked about bus.Permanent, which is never retried,
+	// nor about bus.RetryAfter, which always is. It is called concurrently. Default: all.
+	If func(error) bool
+}
+
+// Retry tries a message that failed again, in process and at once: for what passes by itself within a second. The worker
+// waits, and with it the messages of the same key; what takes longer is for another delivery. When the attempts are used
+// up the last error is returned as it is.
+//
+// The pause is random between zero and its bound ("full jitter": Brooker, Exponential Backoff And Jitter, AWS
+// Architecture Blog, 2015). When ctx ends or the bus begins to stop it returns at once, with an error that does not count
+// as an attempt, and matches bus.ErrStopped in a bus that stops.
+//
+// Tries are counted by bus.Delivery.Tries, so that those that ended their goroutine count and a second Retry does not
+// multiply them: the larger number of Attempts holds.
+func Retry(cfg RetryConfig) bus.Middleware {
+	cfg.Attempts = orDefault(cfg.Attempts, DefaultRetryAttempts)
+	cfg.Delay = orDefault(cfg.Delay, DefaultRetryDelay)
+	cfg.MaxDelay = orDefault(cfg.MaxDelay, max(DefaultRetryMaxDelay, cfg.Delay))
+	return func(next bus.Handler) bus.Handler {
+		return func(ctx context.Context, d *bus.Delivery) error {
+			for turn := 1; ; turn++ { // counts those that have failed before they reached the handler
+				err := next(ctx, d)
+				if err == nil {
+					return nil
+				}
+				tries := max(turn, d.Tries)
+				if tries >= cfg.Attempts || bus.IsPermanent(err) || ctx.Err() != nil {
+					return err
+				}
+				delay, asked := bus.RetryDelay(err)
+				switch {
+				case asked && delay > cfg.MaxDelay, !asked && cfg.If != nil && !cfg.If(err):
+					return err
+				case !asked:
+					delay = cfg.pause(tries)
+				}
+				if stop := wait(ctx, delay, "retry"); stop != nil {
+					return fmt.Errorf("%w, after try %d: %w", stop, tries, err)
+				}
+			}
+		}
+	}
+}
+
+// pause returns the time to wait after a number of tries.
+func (c *RetryConfig) pause(tries int) time.Duration {
+	bound := c.Delay
+	for range tries - 1 {
+		if bound >= c.MaxDelay/2 {
+			bound = c.MaxDelay
+			break
+		}
+		bound *= 2
+	}
+	return rand.N(min(bound, c.MaxDelay))
+}
+
+// wait waits, and returns nil; or an error if ctx ended, or the bus began to stop.
+func wait(ctx context.Context, delay time.Duration, what string) error {
+	if err := ended(ctx, what); err != nil || delay <= 0 {
+		return err
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+	case <-bus.Stopping(ctx):
+	}
+	return ended(ctx, what)
+}
