@@ -54,6 +54,8 @@ func explain(err error, what, name string) error {
 		if theirs == string(Classic) || theirs == string(Quorum) {
 			hint = "open the transport with ?queue=" + theirs + " to join it, or delete it once it is empty"
 		}
+	case property == "x-delivery-limit":
+		hint = "with a limit in reach the broker drops messages before they can be quarantined: delete the queue, once it is empty"
 	case property == "x-single-active-consumer":
 		hint = "open the transport with ?single-active-consumer=" + map[bool]string{true: "true", false: "false"}[theirs == "true"] +
 			" to join it, or delete it once it is empty"

@@ -116,6 +116,26 @@ func TestDelayedReachesForeignQueues(t *testing.T) {
 	}
 }
 
+// TestQuorumQueueOfWatermill joins a quorum queue that plain Watermill declared.
+func TestQuorumQueueOfWatermill(t *testing.T) {
+	t.Parallel()
+	topic := unique(t, "g")
+	cfg := watermillConfig(t, "g")
+	cfg.Queue.Arguments = amqp.Table{"x-queue-type": "quorum"}
+	theirs, err := wamqp.NewSubscriber(cfg, watermill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if err := theirs.SubscribeInitialize(topic); err != nil {
+		t.Fatal(err)
+	}
+	tr := open(t, brokerURL(t))
+	sub := subscribe(t, tr, topic, "g")
+	publish(t, tr, topic, messages("m", 1)...)
+	settle(t, sub, transport.Ack, receive(t, sub, 1)...)
+}
+
 func TestMismatchSaysHow(t *testing.T) {
 	t.Parallel()
 	topic := unique(t, "g")

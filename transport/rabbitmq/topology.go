@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill"
 	wamqp "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp"
@@ -14,13 +16,15 @@ import (
 const deliveryLimit = int64(1) << 30
 
 // watermillConfig is watermill-amqp's durable pub/sub configuration with our names and queue type.
-func (t *Transport) watermillConfig(queue string) wamqp.Config {
+func (t *Transport) watermillConfig(queue string, limit bool) wamqp.Config {
 	cfg := wamqp.NewDurablePubSubConfig("", func(string) string { return queue })
 	cfg.Exchange.GenerateName = exchangeName
 	args := amqp.Table{}
 	if t.cfg.Queue == Quorum {
 		args["x-queue-type"] = "quorum"
-		args["x-delivery-limit"] = deliveryLimit
+		if limit {
+			args["x-delivery-limit"] = deliveryLimit
+		}
 	}
 	if t.cfg.SingleActiveConsumer {
 		args["x-single-active-consumer"] = true
@@ -31,12 +35,19 @@ func (t *Transport) watermillConfig(queue string) wamqp.Config {
 	return cfg
 }
 
+// limitsDeliveries reports whether the broker drops messages after some deliveries unless told otherwise: from 4.0 on.
+func (c *connection) limitsDeliveries() bool {
+	version, _ := c.Properties["version"].(string)
+	major, err := strconv.Atoi(strings.SplitN(version, ".", 2)[0])
+	return err != nil || major >= 4
+}
+
 // ensureTopic declares the exchange of a topic.
 func (t *Transport) ensureTopic(ctx context.Context, c *connection, topic string) error {
 	name := exchangeName(topic)
 	return c.once(ctx, "exchange "+name, func(ch *amqp.Channel) error {
 		var builder wamqp.DefaultTopologyBuilder
-		if err := builder.ExchangeDeclare(ch, name, t.watermillConfig("")); err != nil {
+		if err := builder.ExchangeDeclare(ch, name, t.watermillConfig("", false)); err != nil {
 			return explain(err, "exchange", name)
 		}
 		return nil
@@ -47,12 +58,18 @@ func (t *Transport) ensureTopic(ctx context.Context, c *connection, topic string
 // queue may be declared again because it was deleted.
 func (t *Transport) declareGroup(ctx context.Context, c *connection, topic, group string) error {
 	queue, exchange := queueName(topic, group), exchangeName(topic)
-	err := c.withChannel(ctx, func(ch *amqp.Channel) error {
-		var builder wamqp.DefaultTopologyBuilder
-		return builder.BuildTopology(ch, wamqp.BuildTopologyParams{
-			Topic: topic, QueueName: queue, ExchangeName: exchange,
-		}, t.watermillConfig(queue), watermill.NopLogger{})
-	})
+	declare := func(limit bool) error {
+		return c.withChannel(ctx, func(ch *amqp.Channel) error {
+			var builder wamqp.DefaultTopologyBuilder
+			return builder.BuildTopology(ch, wamqp.BuildTopologyParams{
+				Topic: topic, QueueName: queue, ExchangeName: exchange,
+			}, t.watermillConfig(queue, limit), watermill.NopLogger{})
+		})
+	}
+	err := declare(true)
+	if isCode(err, amqp.PreconditionFailed) && strings.Contains(err.Error(), "x-delivery-limit") && !c.limitsDeliveries() {
+		err = declare(false) // a quorum queue that somebody else declared, and as good as ours on this broker
+	}
 	if err != nil {
 		what, name := "queue", queue
 		var answer *amqp.Error
