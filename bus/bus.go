@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -100,7 +102,8 @@ func (b *Bus) verify() error {
 	if b.cfg.Transport == nil {
 		bad(b.place, "%w: Config.Transport is missing", ErrInvalid)
 	}
-	for name, cfg := range b.cfg.Groups {
+	for _, name := range slices.Sorted(maps.Keys(b.cfg.Groups)) {
+		cfg := b.cfg.Groups[name]
 		if w.groups[name] == nil {
 			bad(b.place, "%w: Config.Groups has group %q, which handles nothing", ErrInvalid, name)
 			continue
@@ -116,9 +119,10 @@ func (b *Bus) verify() error {
 		}
 	}
 	for _, name := range w.sortedGroups() {
-		for s, h := range w.groups[name].handlers {
+		handlers := w.groups[name].handlers
+		for _, s := range slices.SortedFunc(maps.Keys(handlers), schema.compare) {
 			if err := transport.CheckName("topic", b.cfg.Topic(s.name)); err != nil {
-				bad(h.place, "Config.Topic of event %q: %w", s.name, err)
+				bad(handlers[s].place, "Config.Topic of event %q: %w", s.name, err)
 			}
 		}
 	}

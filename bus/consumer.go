@@ -139,7 +139,9 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		t.Message = t.delivered    // for the chain begins anew
+		if t.Message != t.delivered { // a goroutine that the handler has left behind may be reading it
+			t.Message = t.delivered // for the chain begins anew
+		}
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			c.done(n, t, failure)
 			t = nil
@@ -210,10 +212,11 @@ func (c *consumer) dispatch(ctx context.Context, d *Delivery) error {
 		return nil
 	}
 	version := max(d.Version, 1)
-	if version >= len(known) || known[version] == nil {
+	handle := known.find(version)
+	if handle == nil {
 		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, d.Name, version, known.known()))
 	}
-	return known[version](ctx, d)
+	return handle(ctx, d)
 }
 
 // take returns the next task for worker n, and nil once the consumer stops.

@@ -29,7 +29,8 @@ type Delivery struct {
 // is not counted as an attempt.
 type Handler func(ctx context.Context, d *Delivery) error
 
-// Middleware wraps a handler, once at Start; what it returns runs around every delivery, concurrently.
+// Middleware wraps a handler: at Start, once for each topic of each group. What it returns runs around every delivery of
+// that topic to that group, concurrently.
 type Middleware func(Handler) Handler
 
 // Chain makes one middleware of several; the first is the outermost.
@@ -56,7 +57,10 @@ type origin struct {
 func originOf(ctx context.Context) (*Delivery, string) {
 	switch from := ctx.Value(originKey{}).(type) {
 	case *Delivery:
-		if from.CorrelationID == "" {
+		switch {
+		case from == nil:
+			return nil, ""
+		case from.CorrelationID == "":
 			return from, from.ID
 		}
 		return from, from.CorrelationID
@@ -73,14 +77,37 @@ func DeliveryFrom(ctx context.Context) (*Delivery, bool) {
 }
 
 // WithDelivery returns a context in which d is being handled: what is published with it gets the correlation and
-// causation of d. The bus does this for its handlers; it is for code that handles deliveries without a bus.
+// causation of d, and is published within a handler; see transport.WithinHandler. The bus does this for its handlers; it
+// is for code that handles deliveries without a bus. If d is nil, what is published with it descends from nothing.
 func WithDelivery(ctx context.Context, d *Delivery) context.Context {
-	return context.WithValue(ctx, originKey{}, d)
+	return delivering{ctx, d}
+}
+
+// delivering is a context in which a delivery is handled.
+type delivering struct {
+	context.Context
+	delivery *Delivery
+}
+
+// Value implements context.Context.
+func (c delivering) Value(key any) any {
+	switch key.(type) {
+	case originKey:
+		return c.delivery
+	case transport.HandlerKey:
+		if c.delivery != nil {
+			return c.delivery
+		}
+	}
+	return c.Context.Value(key)
 }
 
 // WithCorrelationID returns a context in which what is published gets the correlation id. An edge of the program sets
-// it, such as an HTTP handler with the id of its request.
+// it, such as an HTTP handler with the id of its request. An empty id changes nothing.
 func WithCorrelationID(ctx context.Context, id string) context.Context {
+	if id == "" {
+		return ctx
+	}
 	d, _ := originOf(ctx)
 	return context.WithValue(ctx, originKey{}, &origin{d, id})
 }

@@ -1,12 +1,14 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/postbus/postbus/transport"
@@ -26,6 +28,10 @@ type schema struct {
 }
 
 func (s schema) String() string { return fmt.Sprintf("%s version %d", s.name, s.version) }
+
+func (s schema) compare(other schema) int {
+	return cmp.Or(strings.Compare(s.name, other.name), s.version-other.version)
+}
 
 type groupWiring struct {
 	handlers map[schema]*handler
@@ -119,11 +125,8 @@ func (w *wiring) routes(g *groupWiring) map[string]versions {
 	byName := map[string]versions{}
 	add := func(s schema, h Handler) {
 		v := byName[s.name]
-		if s.version >= len(v) {
-			v = append(v, make(versions, s.version+1-len(v))...)
-		}
-		v[s.version] = h
-		byName[s.name] = v
+		at, _ := slices.BinarySearchFunc(v, s.version, func(v version, n int) int { return v.number - n })
+		byName[s.name] = slices.Insert(v, at, version{s.version, h})
 	}
 	for s, h := range g.handlers {
 		add(s, h.direct)
@@ -164,15 +167,29 @@ func upcasting(chain []upcast, h *handler) Handler {
 	}
 }
 
-// versions holds the handler of each version of an event at its index; nil where there is none.
-type versions []Handler
+// versions holds the handler of each version of an event, in the order of their numbers. It is searched from end to end,
+// for there are one or two as a rule.
+type versions []version
+
+type version struct {
+	number int
+	handle Handler
+}
+
+// find returns the handler of version n, or nil.
+func (v versions) find(n int) Handler {
+	for i := range v {
+		if v[i].number == n {
+			return v[i].handle
+		}
+	}
+	return nil
+}
 
 func (v versions) known() string {
 	var list []string
-	for n, h := range v {
-		if h != nil {
-			list = append(list, fmt.Sprint(n))
-		}
+	for i := range v {
+		list = append(list, strconv.Itoa(v[i].number))
 	}
 	return strings.Join(list, ", ")
 }

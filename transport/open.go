@@ -69,9 +69,18 @@ func Open(ctx context.Context, rawURL string) (Transport, error) {
 	}
 	t, err := open(ctx, u)
 	if err != nil {
-		return nil, fmt.Errorf("transport: open %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("transport: open %s: %w", display(u), err)
 	}
 	return t, nil
+}
+
+// display is u for errors, without a password. A password with a "/", "?" or "#" that should have been escaped ends up
+// outside of what Redacted knows; then the "@" behind it is there too, and the scheme is all that is safe to show.
+func display(u *url.URL) string {
+	if rest := (&url.URL{Opaque: u.Opaque, Path: u.Path, RawQuery: u.RawQuery, Fragment: u.Fragment}); strings.Contains(rest.String(), "@") {
+		return u.Scheme + ":…"
+	}
+	return u.Redacted()
 }
 
 // redact drops causes that quote a part of the URL, such as "invalid port": what they quote can be the password.

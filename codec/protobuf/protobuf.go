@@ -31,6 +31,9 @@ func (protobufCodec) Marshal(v any) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("protobuf: %T is not a proto.Message", v)
 	}
+	if !m.ProtoReflect().IsValid() {
+		return nil, fmt.Errorf("protobuf: the message in %T is nil", v)
+	}
 	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
@@ -38,6 +41,9 @@ func (protobufCodec) Unmarshal(data []byte, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok {
 		return fmt.Errorf("protobuf: %T is not a proto.Message", v)
+	}
+	if !m.ProtoReflect().IsValid() { // an event may embed a pointer to its message, which is nil in a new event
+		return fmt.Errorf("protobuf: the message in %T is nil; embed it by value", v)
 	}
 	return proto.Unmarshal(data, m)
 }

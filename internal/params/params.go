@@ -4,6 +4,7 @@ package params
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -31,6 +32,10 @@ func Read(u *url.URL) *Reader {
 func read[T any](r *Reader, name, kind string, into *T, parse func(string) (T, error)) {
 	r.known = append(r.known, name)
 	if !r.values.Has(name) {
+		return
+	}
+	if n := len(r.values[name]); n > 1 {
+		r.errs = append(r.errs, fmt.Errorf("parameter %s is given %d times", name, n))
 		return
 	}
 	text := r.values.Get(name)
@@ -86,10 +91,17 @@ func (r *Reader) OneOf(name string, into *string, allowed ...string) {
 
 // Err reports all mistakes: values that did not parse, and parameters that nobody read, with the list of the known.
 func (r *Reader) Err() error {
-	errs := r.errs
-	for name := range r.values {
-		if !slices.Contains(r.known, name) {
-			list := strings.Join(slices.Sorted(slices.Values(r.known)), ", ")
+	errs := slices.Clone(r.errs)
+	list := strings.Join(slices.Sorted(slices.Values(r.known)), ", ")
+	if list == "" {
+		list = "none"
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.values)) {
+		switch {
+		case slices.Contains(r.known, name):
+		case strings.Contains(name, "@"): // it follows a "?" in a password that should have been escaped
+			errs = append(errs, fmt.Errorf(`unknown parameter (its name is withheld, for it can be a part of a password: write "?" there as "%%3F"); known: %s`, list))
+		default:
 			errs = append(errs, fmt.Errorf("unknown parameter %q; known: %s", name, list))
 		}
 	}

@@ -45,6 +45,9 @@ func (q *queue) ripen() {
 		due := heap.Pop(&q.delayed).(delayedMessage)
 		q.append(due.msg)
 	}
+	if len(q.delayed) == 0 {
+		q.delayed = nil // a burst is over: give its memory back
+	}
 	q.setTimer()
 	wake := q.toWake()
 	q.mu.Unlock()

@@ -20,6 +20,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/url"
 	"slices"
@@ -79,6 +80,9 @@ func New(cfg Config) *Transport {
 }
 
 func open(_ context.Context, u *url.URL) (transport.Transport, error) {
+	if u.Opaque != "" || u.Host != "" || u.Path != "" || u.User != nil || u.Fragment != "" {
+		return nil, errors.New(`only parameters may follow the scheme, such as "memory:?share=true"`)
+	}
 	var cfg Config
 	p := params.Read(u)
 	p.Int("capacity", &cfg.Capacity, 1)
@@ -112,6 +116,11 @@ func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.
 			}
 		}
 		msgs = good
+	}
+	for i := range msgs {
+		if m := &msgs[i]; m.Metadata != nil && len(m.Metadata) == 0 {
+			m.Metadata = nil
+		}
 	}
 	if err := push(ctx, queues, msgs); err != nil {
 		return err

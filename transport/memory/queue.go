@@ -127,7 +127,11 @@ func (q *queue) unreserve(n int) {
 	q.lock()
 	q.reserved -= n
 	q.admit()
+	empty := q.empty()
 	q.mu.Unlock()
+	if empty {
+		q.t.notifyIdle()
+	}
 }
 
 func (q *queue) pushReserved(msgs []transport.Message) {
@@ -135,8 +139,12 @@ func (q *queue) pushReserved(msgs []transport.Message) {
 	q.reserved -= len(msgs)
 	wake := q.push(msgs)
 	q.admit() // those that were for another group or for later have left their room
+	empty := q.empty()
 	q.mu.Unlock()
 	wake.wakeUp()
+	if empty {
+		q.t.notifyIdle()
+	}
 }
 
 // push stores msgs, those for another group aside, and returns the subscription to wake, if any.
@@ -172,20 +180,27 @@ func (q *queue) append(m *transport.Message) {
 	}
 }
 
-// toWake returns the active subscription if it waits and there is something for it.
+// toWake returns the active subscription if it waits and there is something that it may have.
 func (q *queue) toWake() *subscription {
 	if len(q.subs) == 0 || !q.subs[0].waiting || q.waiting+len(q.returned) == 0 {
 		return nil
 	}
-	q.subs[0].waiting = false
-	return q.subs[0]
+	s := q.subs[0]
+	if q.delivered.n >= s.prefetch {
+		return nil
+	}
+	s.waiting = false
+	return s
 }
 
 // admit wakes waiting publishers once the queue is half empty: at once for all that half, so that neither side is woken
-// for every message.
+// for every message. Those that are more than half wait for the next call, in which full is not set any more.
 func (q *queue) admit() {
+	if !q.full && len(q.blocked) == 0 {
+		return
+	}
 	room := q.t.cfg.Capacity - q.waiting - q.reserved
-	if !q.full || room < (q.t.cfg.Capacity+1)/2 {
+	if room < (q.t.cfg.Capacity+1)/2 {
 		return
 	}
 	q.full = false
@@ -258,7 +273,7 @@ func (q *queue) empty() bool {
 func (q *queue) close() {
 	q.lock()
 	defer q.mu.Unlock()
-	q.closed = true
+	q.closed, q.full = true, true // full, so that a Publish under way finds out that it is closed
 	if q.timer != nil {
 		q.timer.Stop()
 	}

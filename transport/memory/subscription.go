@@ -79,8 +79,10 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		q.mu.Unlock()
 		return transport.ErrClosed
 	}
-	for _, settlement := range settlements {
-		q.settle(settlement.Tag, settlement.Outcome)
+	if q.subs[0] == s { // another one has no deliveries, and its tags are none
+		for _, settlement := range settlements {
+			q.settle(settlement.Tag, settlement.Outcome)
+		}
 	}
 	wake := q.toWake()
 	empty := q.empty()
