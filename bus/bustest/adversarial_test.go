@@ -250,33 +250,6 @@ func TestAdversaryKeepsAtMostOnceAndDelays(t *testing.T) {
 	}
 }
 
-func TestAdversaryEndsTheHandlerAtPublish(t *testing.T) {
-	after, deferred := 0, 0
-	for seed := uint64(1); seed <= 30; seed++ {
-		synctest.Test(t, func(t *testing.T) {
-			p := bustest.Run(t, func(b *bus.Bus) {
-				bus.Handle(b, "billing", func(ctx context.Context, e Placed) error {
-					defer func() {
-						if ctx.Err() != nil {
-							deferred++
-						}
-					}()
-					_ = b.Publish(ctx, Paid{e.OrderID})
-					if ctx.Err() != nil {
-						after++
-					}
-					return nil
-				})
-			}, bustest.Adversarial(seed))
-			p.Publish(Placed{OrderID: "o1"}, Placed{OrderID: "o2"})
-			p.Settle()
-		})
-	}
-	if after > 0 || deferred == 0 {
-		t.Errorf("%d handlers went on after their process had died, %d ran what they had deferred", after, deferred)
-	}
-}
-
 func TestSeed(t *testing.T) {
 	random := attempt(t, func(t testing.TB) { bustest.Run(t, func(*bus.Bus) {}, bustest.Adversarial(0)) })
 	contains(t, random.logged(), "adversarial seed ")
@@ -294,31 +267,4 @@ func TestSeed(t *testing.T) {
 		bustest.Run(t, func(*bus.Bus) {}, bustest.Adversarial(1), bustest.Config(func(cfg *bus.Config) { cfg.Transport = nil }))
 	})
 	contains(t, other.failed(), "Config.Transport")
-}
-
-func TestAdversaryIgnoresTheDead(t *testing.T) {
-	refused := 0
-	for seed := uint64(1); seed <= 10; seed++ {
-		synctest.Test(t, func(t *testing.T) {
-			p := bustest.Run(t, func(b *bus.Bus) {
-				bus.Handle(b, "billing", func(ctx context.Context, e Placed) error {
-					go func() { // tries to go on when the process has died
-						<-ctx.Done()
-						if err := b.Publish(ctx, shipped{e.OrderID}); err != nil {
-							refused++
-						}
-					}()
-					return b.Publish(ctx, Paid{e.OrderID})
-				})
-			}, bustest.Adversarial(seed))
-			p.Publish(Placed{OrderID: "o1"})
-			p.Settle()
-			if got := bustest.Published[shipped](p); len(got) != 0 {
-				t.Errorf("seed %d: the dead have published %v", seed, got)
-			}
-		})
-	}
-	if refused == 0 {
-		t.Error("no process died of a crash in 10 runs")
-	}
 }

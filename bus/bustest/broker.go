@@ -259,7 +259,7 @@ func (p *process) ended(string, string, string) {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
 	if s := p.step; s != nil && !p.dead && s.atMostOnce {
-		s.done = true
+		s.finish()
 		p.b.signal()
 	}
 }

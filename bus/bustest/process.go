@@ -225,7 +225,7 @@ func (s *brokerSub) Settle(_ context.Context, settlements []transport.Settlement
 		return errKilled // or a group at most once would handle what it has acknowledged
 	}
 	if current != nil && !current.atMostOnce {
-		current.done = true
+		current.finish()
 		b.signal()
 	}
 	s.q.announce()

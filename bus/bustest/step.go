@@ -59,6 +59,9 @@ func (s *step) at(p point) bool {
 	return s.fault == p
 }
 
+// finish ends the step. What its handler has left behind cannot make the process die any more.
+func (s *step) finish() { s.done, s.fault = true, nowhere }
+
 // String names an item in the trace.
 func (it *item) String() string {
 	text := fmt.Sprintf("#%d %s", it.number, it.msg.Name)

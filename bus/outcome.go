@@ -1,0 +1,120 @@
+package bus
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// done takes the outcome of a task.
+func (c *consumer) done(n int, t *task, err error) {
+	var delay time.Duration
+	givenBack := err != nil && c.givesBack(err)
+	if err != nil && !givenBack {
+		delay = c.report(t, err)
+	}
+	c.mu.Lock()
+	c.current[n] = nil
+	if c.cfg.Delivery == AtMostOnce {
+		c.unsettled--
+	}
+	switch {
+	case err == nil:
+		c.handled++
+		c.settle(t.tag, transport.Ack)
+		c.leaveKey(t)
+	case givenBack:
+		c.settle(t.tag, transport.Release)
+	case c.cfg.Delivery == AtMostOnce:
+		c.failed++
+		c.leaveKey(t)
+	default:
+		c.failed++
+		c.hold(t, delay)
+	}
+	if c.ctx.Err() != nil { // finish settles the rest, unless it has given this handler up
+		c.mu.Unlock()
+		return
+	}
+	// While settling fails, it is the timer that tries again.
+	flush := c.flushErrs == 0 &&
+		(len(c.settlements) >= flushSize || (len(c.settlements) > 0 && c.next == len(c.ready)))
+	if !flush && len(c.settlements) > 0 {
+		c.armFlush()
+	}
+	c.mu.Unlock()
+	if flush {
+		_ = c.flush(c.ctx) // it logs, and tries again
+	}
+}
+
+// givesBack reports whether err came from a stop, and the message is neither handled nor tried in vain.
+func (c *consumer) givesBack(err error) bool {
+	if c.cfg.Delivery == AtMostOnce {
+		return false
+	}
+	return c.ctx.Err() != nil || c.fetching.Err() != nil && errors.Is(err, ErrStopped)
+}
+
+// report logs why a task failed and returns the pause before it comes again. It is called without the lock, for loggers
+// and errors are the program's code.
+func (c *consumer) report(t *task, err error) time.Duration {
+	if c.cfg.Delivery == AtMostOnce {
+		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
+			"event", t.Name, "id", t.ID, "error", err)
+		return 0
+	}
+	delay, asked := RetryDelay(err)
+	if !asked {
+		delay = c.backoff(t.Attempt)
+	}
+	c.log.Warn("bus: handling failed; the message comes again",
+		"event", t.Name, "id", t.ID, "attempt", t.Attempt, "after", delay, "error", err)
+	return delay
+}
+
+// hold has a failed task come again after a while. Meanwhile its key waits.
+func (c *consumer) hold(t *task, delay time.Duration) {
+	if c.closed {
+		return
+	}
+	h := &hold{task: t}
+	c.held[t] = h
+	h.timer = time.AfterFunc(delay, func() { c.unhold(h) })
+}
+
+// backoff returns a random pause from MinBackoff to twice that, and from there on up to MaxBackoff twice as much with
+// each attempt.
+func (c *consumer) backoff(attempt int) time.Duration {
+	low, high := c.cfg.MinBackoff, c.cfg.MaxBackoff
+	for ; attempt > 1 && low <= high/2; attempt-- {
+		low *= 2
+	}
+	if low <= high/2 {
+		high = 2 * low
+	} else {
+		low = max(c.cfg.MinBackoff, high/2)
+	}
+	return low + rand.N(high-low+1)
+}
+
+// hold is a failed task that waits for its time to come again.
+type hold struct {
+	task  *task
+	timer *time.Timer
+}
+
+func (c *consumer) unhold(h *hold) {
+	c.mu.Lock()
+	if c.held[h.task] != h {
+		c.mu.Unlock()
+		return
+	}
+	delete(c.held, h.task)
+	c.settle(h.task.tag, transport.Requeue)
+	c.returnKey(h.task)
+	c.mu.Unlock()
+	_ = c.flush(c.ctx)
+}
