@@ -151,6 +151,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		return nil // the tags went with their channel
 	}
 	named := make([]uint64, 0, len(settlements))
+	var back []item
 	for _, to := range settlements {
 		tag := to.Tag & (1<<tagBits - 1)
 		if !s.tags.known(tag) {
@@ -168,18 +169,25 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		case transport.Release:
 			// The broker would count it, and bring it behind what this subscription has fetched: it stays here.
 			e.state = released
-			c.putBack(*e.it)
+			back = append(back, *e.it)
 		default:
 			e.state = returning
 			s.requeues = append(s.requeues, tag)
+			if s.t.cfg.SingleActiveConsumer {
+				c.expect(e.it)
+			}
 		}
+	}
+	// Only now, for a Receive that is under way sees them at once: what is requeued before them is expected by then.
+	for _, it := range back {
+		c.putBack(it)
 	}
 	acks := s.tags.flush(named)
 	var requeues []uint64
 	switch {
 	case len(s.requeues) == 0:
 	case s.receiving:
-		requeues = s.takeRequeues(c)
+		requeues = s.takeRequeues()
 	case s.timer == nil:
 		s.timer = time.AfterFunc(requeueWait, s.flush)
 	default:
@@ -200,14 +208,13 @@ func (s *subscription) flush() {
 		s.mu.Unlock()
 		return
 	}
-	requeues := s.takeRequeues(c)
+	requeues := s.takeRequeues()
 	s.mu.Unlock()
 	c.settle(nil, requeues)
 }
 
 // takeRequeues returns the tags to be requeued, in the order of their places: a quorum queue brings them in that order.
-// If the order is promised, what comes after them is held back until they are here again.
-func (s *subscription) takeRequeues(c *consumer) []uint64 {
+func (s *subscription) takeRequeues() []uint64 {
 	tags := s.requeues
 	s.requeues = nil
 	slices.SortFunc(tags, func(a, b uint64) int {
@@ -219,9 +226,6 @@ func (s *subscription) takeRequeues(c *consumer) []uint64 {
 	for _, tag := range tags {
 		e := s.tags.at(tag)
 		s.history.requeued(e.id, e.attempt)
-		if s.t.cfg.SingleActiveConsumer {
-			c.expect(e.it)
-		}
 		s.tags.done(tag, settled)
 	}
 	return tags
