@@ -40,6 +40,7 @@ type consumer struct {
 	idle        chan struct{} // closed when the last worker has ended
 	ready       []*task       // from next on
 	next        int
+	admitted    uint64 // tasks so far
 	keys        map[string]*keyQueue
 	current     []*task         // of each worker
 	held        map[*task]*hold // failed, waiting for their time to come again

@@ -138,8 +138,9 @@ type task struct {
 	delivered *transport.Message
 
 	tag    uint64
-	next   *task // waits for the same key
-	exited int   // 1 + Tries when the goroutine was ended last, 0 if it never was
+	number uint64 // in the order of arrival
+	next   *task  // waits for the same key
+	exited int    // 1 + Tries when the goroutine was ended last, 0 if it never was
 }
 
 // Value implements context.Context.

@@ -1,6 +1,11 @@
 package bus
 
-import "github.com/postbus/postbus/transport"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/postbus/postbus/transport"
+)
 
 // keyQueue keeps the order of one key within a consumer. It exists while a task of the key is being handled, waits to
 // come again, or is on its way back to the transport.
@@ -51,8 +56,22 @@ func (c *consumer) leaveKey(t *task) {
 		c.release(next)
 		return
 	}
-	c.makeReady(next)
+	c.makeReadyInTurn(next)
 	c.work.Signal()
+}
+
+// makeReadyInTurn makes t ready before those that came after it: a single worker keeps the order of the topic.
+func (c *consumer) makeReadyInTurn(t *task) {
+	at, _ := slices.BinarySearchFunc(c.ready[c.next:], t.number, func(r *task, number uint64) int {
+		return cmp.Compare(r.number, number)
+	})
+	if c.next == 0 {
+		c.ready = slices.Insert(c.ready, at, t)
+		return
+	}
+	copy(c.ready[c.next-1:], c.ready[c.next:c.next+at]) // there is room where the last one was taken
+	c.next--
+	c.ready[c.next+at] = t
 }
 
 // returnKey gives back what waits behind t, which goes back itself.

@@ -37,6 +37,16 @@ func newOrderWatch(seed uint64, failures int) *orderWatch {
 }
 
 func (w *orderWatch) handle(_ context.Context, e placed) error {
+	return w.try(e, func() {
+		w.mu.Lock()
+		pause := time.Duration(w.rng.IntN(5)) * time.Millisecond
+		w.mu.Unlock()
+		time.Sleep(pause)
+	})
+}
+
+// try does work for e, or fails.
+func (w *orderWatch) try(e placed, work func()) error {
 	w.mu.Lock()
 	if w.busy[e.Order] {
 		w.wrong = append(w.wrong, fmt.Sprintf("two of key %s at once", e.Order))
@@ -45,11 +55,9 @@ func (w *orderWatch) handle(_ context.Context, e placed) error {
 		w.wrong = append(w.wrong, fmt.Sprintf("key %s: %d after %d", e.Order, e.N, w.last[e.Order]))
 	}
 	w.busy[e.Order] = true
-	fails, pause := w.rng.IntN(100) < w.failures, time.Duration(w.rng.IntN(5))*time.Millisecond
+	fails := w.rng.IntN(100) < w.failures
 	w.mu.Unlock()
-	if pause > 0 {
-		time.Sleep(pause)
-	}
+	work()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.busy[e.Order] = false
@@ -179,14 +187,10 @@ func TestReturnedMessageTakenByAnother(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := &broker{}
-		tr.settle = func(_ context.Context, settlements []transport.Settlement) error {
-			if settlements[0].Outcome == transport.Requeue {
-				go func() {
-					tr.mu.Lock()
-					defer tr.mu.Unlock()
-					tr.waiting = nil // stolen
-				}()
-			}
+		tr.lost = func() error { // once what is settled has arrived
+			tr.mu.Lock()
+			defer tr.mu.Unlock()
+			tr.waiting = slices.DeleteFunc(tr.waiting, func(d transport.Delivery) bool { return d.Attempt > 1 })
 			return nil
 		}
 		var seen record[placed]

@@ -67,14 +67,12 @@ func TestAtMostOnceTellsWhatAHardStopLoses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBus(t, bus.Config{Groups: mostOnce})
-		bus.Handle(b, "g", func(ctx context.Context, e placed) error {
+		bus.Handle(b, "g", func(ctx context.Context, _ paid) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
 		startOnly(t, b)
-		for n := range 6 {
-			publish(t, b, placed{"", n})
-		}
+		publish(t, b, paid{1}, paid{2}, paid{3}, paid{4}, paid{5}, paid{6}) // one batch, received as one
 		synctest.Wait()
 		_, err := stopWithin(t, b, time.Minute)
 		expectError(t, err, "4 messages are lost")

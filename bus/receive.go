@@ -94,6 +94,8 @@ func (c *consumer) admit(batch []transport.Delivery) {
 		t.Message, t.Topic, t.Group, t.Attempt = d.Message, c.topic, c.group, d.Attempt
 		t.delivered = d.Message
 		c.unsettled++
+		c.admitted++
+		t.number = c.admitted
 		switch {
 		case c.stopping && c.cfg.Delivery == AtLeastOnce:
 			if c.keys[t.Key] == nil { // else it goes back at the end, after those of its key that are in hand
