@@ -149,7 +149,8 @@ func TestTLS(t *testing.T) {
 		if err == nil {
 			tr.Close()
 			t.Errorf("%s: it opened", what)
-		} else if !strings.Contains(err.Error(), "certificate") {
+		} else if what != "no client certificate" && !strings.Contains(err.Error(), "certificate") {
+			// Under TLS 1.3 the server refuses a client after the handshake: often only a closed connection is seen.
 			t.Errorf("%s: %v", what, err)
 		}
 	}
