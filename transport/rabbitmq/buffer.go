@@ -13,7 +13,8 @@ import (
 // somebody has purged the queue.
 const returnWait = 5 * time.Second
 
-// item is a delivery and its place in the order of the queue: its tag, or that of its first delivery on this channel.
+// item is a delivery and its place in the order of the queue: that of its first delivery on this channel, or what an earlier
+// channel of this process left it.
 type item struct {
 	amqp.Delivery
 	place uint64
@@ -24,6 +25,8 @@ type expected struct {
 	place uint64
 	print string
 	until time.Time
+	// inherited: it was given out on an earlier channel.
+	inherited bool
 }
 
 // buffer holds what was fetched and not received, in the order of places.
@@ -35,6 +38,13 @@ type buffer struct {
 	// expected, in the order of places, is what comes before later items; empty unless the order is promised.
 	expected []expected
 	over     error // why no more comes; items are void then
+
+	// inherit returns what the last channel left; nil unless the order is promised.
+	inherit func() []remnant
+	begun   bool      // there was a delivery
+	fresh   bool      // and one that had not been delivered before
+	base    uint64    // the last place that was inherited
+	stray   []remnant // inherited, and may come or not
 }
 
 func (b *buffer) signal() {
@@ -47,13 +57,22 @@ func (b *buffer) signal() {
 // add takes a delivery from the broker.
 func (b *buffer) add(d *amqp.Delivery) {
 	b.mu.Lock()
-	place := d.DeliveryTag
-	if len(b.expected) > 0 && d.Redelivered {
-		print := fingerprint(d)
-		if i := slices.IndexFunc(b.expected, func(e expected) bool { return e.print == print }); i >= 0 {
-			place = b.expected[i].place
-			b.expected = slices.Delete(b.expected, i, i+1)
-		}
+	if b.over != nil { // the channel was given up
+		b.mu.Unlock()
+		return
+	}
+	if !b.begun {
+		b.begin()
+	}
+	place := uint64(0)
+	switch {
+	case !d.Redelivered && !b.fresh:
+		b.disinherit()
+	case d.Redelivered && len(b.expected)+len(b.stray) > 0:
+		place = b.reclaim(fingerprint(d))
+	}
+	if place == 0 {
+		place = b.base + d.DeliveryTag
 	}
 	first := len(b.items) == 0
 	if first || b.items[len(b.items)-1].place < place {
@@ -88,7 +107,7 @@ func (b *buffer) putBack(it item) {
 
 // expect holds back what comes after a message that is about to be requeued.
 func (b *buffer) expect(it *item) {
-	e := expected{it.place, fingerprint(&it.Delivery), time.Now().Add(returnWait)}
+	e := expected{it.place, fingerprint(&it.Delivery), time.Now().Add(returnWait), false}
 	b.mu.Lock()
 	i, _ := slices.BinarySearchFunc(b.expected, e.place, func(have expected, place uint64) int {
 		if have.place < place {
@@ -141,7 +160,7 @@ func (b *buffer) end(why error) []item {
 		b.over = why
 	}
 	rest := b.items
-	b.items, b.expected = nil, nil
+	b.items, b.expected, b.stray = nil, nil, nil
 	b.mu.Unlock()
 	b.signal()
 	return rest

@@ -19,7 +19,8 @@ type placed struct {
 func (p placed) EventName() string { return "orders.placed" }
 func (p placed) EventKey() string  { return p.Order }
 
-// TestBusOverCuts runs a bus over a broker whose connections break: each event is handled.
+// TestBusOverCuts runs a bus over a broker whose connections break: each event is handled, and none before an earlier one
+// of its key.
 func TestBusOverCuts(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, with(t, brokerURL(t), "single-active-consumer=true"))
@@ -36,6 +37,7 @@ func TestBusOverCuts(t *testing.T) {
 	const keys, each = 5, 40
 	var mu sync.Mutex
 	seen := map[placed]bool{}
+	last := map[string]int{}
 	failed := 0
 	done := make(chan struct{})
 	bus.Handle(b, "billing", func(_ context.Context, e placed) error {
@@ -48,6 +50,10 @@ func TestBusOverCuts(t *testing.T) {
 			failed++
 			return errors.New("not this time")
 		}
+		if e.N != last[e.Order]+1 {
+			t.Errorf("key %s: %d came after %d", e.Order, e.N, last[e.Order])
+		}
+		last[e.Order] = e.N
 		if seen[e] = true; len(seen) == keys*each {
 			close(done)
 		}

@@ -32,6 +32,9 @@ func BreakChannel(sub transport.Subscription) {
 	_ = ch.Ack(1<<30, false)
 }
 
+// Generation returns which channel of its subscription a delivery came on, from 1.
+func Generation(d transport.Delivery) uint64 { return d.Tag >> (tagBits + epochBits) }
+
 // The names, for tests of them.
 var (
 	ExchangeName = exchangeName

@@ -13,6 +13,8 @@ type history struct {
 	mu sync.Mutex
 	// n holds by message ID, if the broker counts, the deliveries not to be counted; else the attempts so far.
 	n map[string]int32
+	// remains is what the last channel left behind; see remnant.
+	remains []remnant
 }
 
 func newHistory(counts bool) *history { return &history{counts: counts, n: map[string]int32{}} }

@@ -35,6 +35,7 @@ type subscription struct {
 	current *consumer // nil while there is none
 	gen     uint64
 	tags    tags
+	acked   recent
 	failed  int // attempts to resume that failed in a row
 	// requeues are tags to be given back: by the next Receive, or by timer.
 	requeues  []uint64
@@ -164,6 +165,9 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		switch to.Outcome {
 		case transport.Ack:
 			s.history.acked(e.id)
+			if s.t.cfg.SingleActiveConsumer {
+				s.acked.add(e.it)
+			}
 			s.tags.done(tag, acked)
 			named = append(named, tag)
 		case transport.Release:
@@ -246,6 +250,9 @@ func (s *subscription) Close() error {
 		s.timer.Stop()
 	}
 	if c != nil {
+		if s.t.cfg.SingleActiveConsumer {
+			s.leaveRemains(c)
+		}
 		s.forgetDeliveries(c, true)
 	}
 	s.mu.Unlock()
@@ -271,12 +278,16 @@ func (s *subscription) forgetDeliveries(c *consumer, orderly bool) {
 			s.history.released(e.id, e.attempt)
 		}
 	}
-	for _, it := range c.buffer.end(transport.ErrClosed) {
-		if s.tags.known(it.DeliveryTag) && s.tags.at(it.DeliveryTag).it != nil {
-			continue // released
-		}
-		m, before := decode(&it.Delivery)
+	s.notTried(slices.DeleteFunc(c.buffer.end(transport.ErrClosed), func(it item) bool {
+		return s.tags.known(it.DeliveryTag) && s.tags.at(it.DeliveryTag).it != nil // released
+	}))
+	s.requeues = nil
+}
+
+// notTried tells the history of what was fetched and not handed out.
+func (s *subscription) notTried(items []item) {
+	for i := range items {
+		m, before := decode(&items[i].Delivery)
 		s.history.released(m.ID, s.history.attempt(m.ID, before))
 	}
-	s.requeues = nil
 }
