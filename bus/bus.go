@@ -19,6 +19,7 @@ type Bus struct {
 	caps  transport.Capabilities
 	place string // where New was called
 
+	lazy    transport.LazyPublisher // nil unless events travel by reference
 	clock   *clock
 	routing sync.Mutex
 	routes  atomic.Pointer[map[string]*route]
@@ -46,7 +47,7 @@ const (
 )
 
 // New makes a bus; it does no I/O. The error names every mistake of cfg that can be told without the handlers and the
-// transport; Start reports all others.
+// transport; Start reports all others, among them that there is no transport.
 func New(cfg Config) (*Bus, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -60,6 +61,9 @@ func New(cfg Config) (*Bus, error) {
 	}
 	if cfg.Transport != nil {
 		b.caps = cfg.Transport.Capabilities()
+	}
+	if b.caps.Values {
+		b.lazy, _ = cfg.Transport.(transport.LazyPublisher)
 	}
 	b.routes.Store(&map[string]*route{})
 	return b, nil

@@ -32,7 +32,8 @@ type Config struct {
 	// Groups configures groups by name. A group that is missing here has the zero GroupConfig.
 	Groups map[string]GroupConfig
 	// Codecs encode and decode events: publishing uses the first that can encode the event, receiving the one of the
-	// message's content type, or the first for a message that names none. Default: codec.JSON alone.
+	// message's content type, or, for a message that names none, the first that can encode what the handler takes.
+	// Default: codec.JSON alone.
 	Codecs []codec.Codec
 	// Topic names the topic of an event, and must always give the same answer. Default: TopicOf.
 	Topic func(eventName string) string

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,11 +73,10 @@ const (
 	tasksPerAlloc = 32
 )
 
-func newConsumer(b *Bus, group, topic string, cfg GroupConfig, sub transport.Subscription, routes map[string]versions,
-	slots chan struct{},
-) *consumer {
+// newConsumer makes a consumer that has no subscription yet.
+func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string]versions, slots chan struct{}) (*consumer, error) {
 	c := &consumer{
-		group: group, topic: topic, cfg: cfg, sub: sub, routes: routes, slots: slots,
+		group: group, topic: topic, cfg: cfg, routes: routes, slots: slots,
 		log:  b.cfg.Logger.With("bus", b.cfg.Name, "group", group, "topic", topic),
 		idle: make(chan struct{}), keys: map[string]*keyQueue{}, held: map[*task]*hold{},
 		current: make([]*task, cfg.Workers),
@@ -91,8 +89,37 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, sub transport.Sub
 		handling = context.WithValue(handling, stoppingKey{}, c.fetching.Done())
 	}
 	c.ctx, c.cancel = context.WithCancelCause(handling)
-	c.chain = Chain(slices.Concat(b.cfg.Middleware, cfg.Middleware)...)(c.dispatch)
-	return c
+	var err error
+	if c.chain, err = wrap(c.dispatch, "GroupConfig", cfg.Middleware); err == nil {
+		c.chain, err = wrap(c.chain, "Config", b.cfg.Middleware)
+	}
+	if err != nil {
+		c.cancel(err)
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// wrap puts the middleware of a configuration around h. Middleware is the program's code: that it panics, or returns no
+// handler, is an error here and not a crash at the first delivery.
+func wrap(h Handler, config string, middleware []Middleware) (_ Handler, err error) {
+	for i := len(middleware) - 1; i >= 0; i-- {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("%w: %s.Middleware[%d] panicked: %v", ErrInvalid, config, i, p)
+				}
+			}()
+			if h = middleware[i](h); h == nil {
+				err = fmt.Errorf("%w: %s.Middleware[%d] returned no handler", ErrInvalid, config, i)
+			}
+		}()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
 }
 
 func (c *consumer) start() {
@@ -138,12 +165,11 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		if t.Message != t.delivered { // a goroutine that the handler has left behind may be reading it
-			t.Message = t.delivered // for the chain begins anew
+		if t.message != t.delivered { // a goroutine that the handler has left behind may be reading it
+			t.message = t.delivered // for the chain begins anew
 		}
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
-			c.done(n, t, failure)
-			t = nil
+			t = c.done(n, t, failure)
 		} else {
 			t.failure, t.exited = failure, t.Tries+1
 		}
@@ -165,8 +191,7 @@ func (c *consumer) runWorker(n int, t *task) {
 		if c.slots != nil {
 			<-c.slots
 		}
-		c.done(n, t, err)
-		t = nil
+		t = c.done(n, t, err)
 	}
 }
 
@@ -202,18 +227,18 @@ func (c *consumer) dispatch(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	d.Tries++
-	known, ok := c.routes[d.Name]
+	event := d.schema()
+	known, ok := c.routes[event.name]
 	if !ok {
-		if d.Name == "" {
+		if event.name == "" {
 			return Permanent(ErrNoName)
 		}
 		c.ignored.Add(1)
 		return nil
 	}
-	version := max(d.Version, 1)
-	handle := known.find(version)
+	handle := known.find(event.version)
 	if handle == nil {
-		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, d.Name, version, known.known()))
+		return Permanent(fmt.Errorf("%w: %q version %d; known: %s", ErrVersion, event.name, event.version, known.known()))
 	}
 	return handle(ctx, d)
 }
@@ -227,11 +252,7 @@ func (c *consumer) take(n int) *task {
 		case c.ctx.Err() != nil:
 			return nil
 		case c.next < len(c.ready):
-			t := c.ready[c.next]
-			c.ready[c.next] = nil
-			c.next++
-			c.current[n] = t
-			return t
+			return c.pop(n)
 		case c.stopping:
 			return nil
 		case !c.receiving && !c.halted && c.unsettled < c.cfg.Prefetch:
@@ -242,12 +263,25 @@ func (c *consumer) take(n int) *task {
 	}
 }
 
+// pop returns the first task that is ready, for worker n, or nil.
+func (c *consumer) pop(n int) *task {
+	if c.next == len(c.ready) {
+		return nil
+	}
+	t := c.ready[c.next]
+	c.ready[c.next] = nil
+	c.next++
+	c.current[n] = t
+	return t
+}
+
 // stuck describes the handlers that are running.
 func (c *consumer) stuck() []string {
 	var list []string
 	for _, t := range c.current {
 		if t != nil {
-			list = append(list, fmt.Sprintf("event %q id %q", t.Name, t.ID))
+			m := t.Message()
+			list = append(list, fmt.Sprintf("event %q id %q", m.Name, m.ID))
 		}
 	}
 	return list

@@ -8,9 +8,6 @@ import (
 
 // Delivery is a message on its way through the chain of a group.
 type Delivery struct {
-	// Message is the envelope. It must not be changed, for other groups and later deliveries can share it; middleware
-	// that wants another one for what is further inside sets the pointer to a changed copy.
-	*transport.Message
 	// Topic is where the message travelled.
 	Topic string
 	// Group is the group that handles it.
@@ -21,7 +18,39 @@ type Delivery struct {
 	// process raises it, a redelivery begins anew.
 	Tries int
 
-	failure error // the outcome of a try that could not return, to be returned by the next
+	message *transport.Message
+	letter  *letter // makes the message, if it is nil
+	failure error   // the outcome of a try that could not return, to be returned by the next
+}
+
+// NewDelivery returns a delivery as of a bus, for code that handles deliveries without one, such as tests.
+func NewDelivery(m *transport.Message, topic, group string, attempt int) *Delivery {
+	return &Delivery{Topic: topic, Group: group, Attempt: attempt, message: m}
+}
+
+// Message returns the envelope. It must not be changed, for other groups and later deliveries can share it. An event that
+// travels by reference gets its envelope when it is asked for first.
+func (d *Delivery) Message() *transport.Message {
+	if d.message == nil && d.letter != nil {
+		return d.letter.Message()
+	}
+	return d.message
+}
+
+// HasEnvelope reports whether the message has its envelope. An event that travels by reference, and that nothing caused,
+// has none until Message makes it; middleware that would only look for what a foreign publisher left out need not ask.
+func (d *Delivery) HasEnvelope() bool { return d.message != nil }
+
+// SetMessage gives the delivery another envelope for what is further inside of the chain: middleware hands it a changed
+// copy.
+func (d *Delivery) SetMessage(m *transport.Message) { d.message = m }
+
+// schema returns the name and version of the event.
+func (d *Delivery) schema() schema {
+	if d.message == nil && d.letter != nil {
+		return schema{d.letter.route.name, d.letter.version}
+	}
+	return schema{d.message.Name, max(1, d.message.Version)}
 }
 
 // Handler handles one delivery. Its error is a verdict: nil acknowledges, Permanent goes to quarantine, RetryAfter comes
@@ -57,13 +86,13 @@ type origin struct {
 func originOf(ctx context.Context) (*Delivery, string) {
 	switch from := ctx.Value(originKey{}).(type) {
 	case *Delivery:
-		switch {
-		case from == nil:
+		if from == nil {
 			return nil, ""
-		case from.CorrelationID == "":
-			return from, from.ID
 		}
-		return from, from.CorrelationID
+		if m := from.Message(); m.CorrelationID != "" {
+			return from, m.CorrelationID
+		}
+		return from, from.Message().ID
 	case *origin:
 		return from.delivery, from.correlation
 	}
@@ -134,13 +163,21 @@ func Stopping(ctx context.Context) <-chan struct{} {
 type task struct {
 	context.Context
 	Delivery
-	// delivered is the message as it came: middleware may set Delivery.Message to another.
+	// delivered is the message as it came, or nil if it came as a letter: middleware may have set another.
 	delivered *transport.Message
 
 	tag    uint64
 	number uint64 // in the order of arrival
 	next   *task  // waits for the same key
 	exited int    // 1 + Tries when the goroutine was ended last, 0 if it never was
+}
+
+// key returns the key that the message came with.
+func (t *task) key() string {
+	if t.delivered == nil {
+		return t.letter.key
+	}
+	return t.delivered.Key
 }
 
 // Value implements context.Context.

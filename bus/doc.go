@@ -24,7 +24,7 @@
 // # Delivery
 //
 // By default a message is handled at least once: after a crash, or when an acknowledgement is lost, it comes again, so
-// handlers have to be idempotent. [AtMostOnce] acknowledges before handling. Package outbox handles effectively once.
+// handlers have to be idempotent. [AtMostOnce] acknowledges before handling.
 //
 // # Order
 //

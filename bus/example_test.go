@@ -113,7 +113,7 @@ func ExampleBus_Publish() {
 		})
 		bus.Handle(b, "audit", func(ctx context.Context, e OrderPaid) error {
 			d, _ := bus.DeliveryFrom(ctx)
-			fmt.Printf("%s, caused by %s\n", e.OrderID, d.CausationID)
+			fmt.Printf("%s, caused by %s\n", e.OrderID, d.Message().CausationID)
 			return nil
 		})
 	}, bus.WithID("message-1", OrderPlaced{OrderID: "o1"}))
@@ -138,7 +138,7 @@ func ExampleWithMetadata() {
 	play(bus.Config{}, func(b *bus.Bus) {
 		bus.Handle(b, "billing", func(ctx context.Context, e OrderPlaced) error {
 			d, _ := bus.DeliveryFrom(ctx)
-			fmt.Println(e.OrderID, "for", d.Metadata["tenant"])
+			fmt.Println(e.OrderID, "for", d.Message().Metadata["tenant"])
 			return nil
 		})
 	}, bus.WithMetadata(map[string]string{"tenant": "acme"}, OrderPlaced{OrderID: "o1"}))
@@ -233,7 +233,7 @@ func ExampleDeliveryFrom() {
 	play(bus.Config{}, func(b *bus.Bus) {
 		bus.Handle(b, "audit", func(ctx context.Context, e OrderPlaced) error {
 			d, _ := bus.DeliveryFrom(ctx)
-			fmt.Println(d.ID, d.Name, d.Key, d.Topic, d.Group, d.Attempt)
+			fmt.Println(d.Message().ID, d.Message().Name, d.Message().Key, d.Topic, d.Group, d.Attempt)
 			return nil
 		})
 	}, bus.WithID("message-1", OrderPlaced{OrderID: "o1"}))

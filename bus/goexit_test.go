@@ -113,10 +113,10 @@ func TestGoexitSeesTheMessageAsItCame(t *testing.T) {
 		var keys record[string]
 		decorate := func(next bus.Handler) bus.Handler {
 			return func(ctx context.Context, d *bus.Delivery) error {
-				changed := *d.Message
+				changed := *d.Message()
 				changed.Key += "!"
 				keys.add(changed.Key)
-				d.Message = &changed
+				d.SetMessage(&changed)
 				return next(ctx, d)
 			}
 		}

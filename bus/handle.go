@@ -15,7 +15,7 @@ type eventFunc func(ctx context.Context, event any) error
 // E may be a struct or a pointer to one. fn runs on up to GroupConfig.Workers goroutines at once.
 //
 // Handle is called before Start, which reports what is wrong with it: an invalid name, or a second handler of the group
-// for the same version of the event.
+// for the same version of the event. After Start it has no effect but a line in the log and an error of Stop.
 func Handle[E Event](b *Bus, group string, fn func(ctx context.Context, event E) error) {
 	at := place()
 	s, err := schemaOf[E]()
@@ -110,20 +110,26 @@ func versionOf(e Event) int {
 func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
 	make, pointer := newEvent[E](), reflect.TypeFor[E]().Kind() == reflect.Pointer
 	return func(d *Delivery) (E, error) {
-		payload, contentType := d.Payload, d.ContentType
-		if d.Value != nil {
-			if e, ok := d.Value.(E); ok {
+		if d.message == nil && d.letter != nil {
+			if e, ok := d.letter.event.(E); ok {
+				return e, nil
+			}
+		}
+		m := d.Message()
+		payload, contentType := m.Payload, m.ContentType
+		if m.Value != nil {
+			if e, ok := m.Value.(E); ok {
 				return e, nil
 			}
 			if payload == nil { // handed over by reference, as a type of another module
 				var err error
-				if payload, contentType, err = b.encode(d.Value); err != nil {
-					return make(), Permanent(fmt.Errorf("%w: %q: %w", ErrDecode, d.Name, err))
+				if payload, contentType, err = b.encode(m.Value); err != nil {
+					return make(), Permanent(fmt.Errorf("%w: %q: %w", ErrDecode, m.Name, err))
 				}
 			}
 		}
 		e := make()
-		c, err := b.codec(contentType)
+		c, err := b.codecFor(contentType, e)
 		switch {
 		case err != nil:
 		case pointer:
@@ -132,7 +138,7 @@ func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
 			err = c.Unmarshal(payload, &e)
 		}
 		if err != nil {
-			return e, Permanent(fmt.Errorf("%w: %q version %d into %T: %w", ErrDecode, d.Name, max(1, d.Version), e, err))
+			return e, Permanent(fmt.Errorf("%w: %q version %d into %T: %w", ErrDecode, m.Name, max(1, m.Version), e, err))
 		}
 		return e, nil
 	}

@@ -137,7 +137,7 @@ func TestPointersAndValues(t *testing.T) {
 			b := run(t, bus.Config{Transport: tr}, func(b *bus.Bus) {
 				bus.Handle(b, "values", func(ctx context.Context, e byValue) error {
 					d, _ := bus.DeliveryFrom(ctx)
-					values.add(fmt.Sprint(e.N, d.Key))
+					values.add(fmt.Sprint(e.N, d.Message().Key))
 					return nil
 				})
 				bus.Handle(b, "pointers", func(_ context.Context, e *byValue) error { pointers.add(fmt.Sprint(e.N)); return nil })
@@ -177,12 +177,12 @@ func TestProtobufAndJSONInOneGroup(t *testing.T) {
 			bus.Handle(b, "g", func(ctx context.Context, e *note) error {
 				d, _ := bus.DeliveryFrom(ctx)
 				notes.add(e.GetValue())
-				types.add(d.ContentType)
+				types.add(d.Message().ContentType)
 				return nil
 			})
 			bus.Handle(b, "g", func(ctx context.Context, e paid) error {
 				d, _ := bus.DeliveryFrom(ctx)
-				types.add(d.ContentType)
+				types.add(d.Message().ContentType)
 				return nil
 			})
 			bus.Handle(b, "g", func(context.Context, nested) error { return nil })
@@ -245,6 +245,6 @@ func deliverer(t testing.TB) func(*transport.Message) error {
 	bus.Handle(b, "g", func(context.Context, nested) error { return nil })
 	start(t, b)
 	return func(m *transport.Message) error {
-		return chain(context.Background(), &bus.Delivery{Message: m, Topic: "orders", Group: "g", Attempt: 1})
+		return chain(context.Background(), bus.NewDelivery(m, "orders", "g", 1))
 	}
 }

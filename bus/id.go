@@ -21,11 +21,7 @@ type idSource struct {
 // next returns the id of a message that is published at t. A clock that was set back does not set the ids back.
 func (s *idSource) next(t time.Time) string {
 	if milli := t.UnixMilli(); milli > s.milli {
-		s.milli = milli
-		// The top bit of the counter stays free, so that it cannot overflow within the millisecond.
-		s.hi = uint64(milli)<<16 | 0x7000 | rand.Uint64()&0x0fff
-		s.lo = 1<<63 | rand.Uint64()>>3
-		s.format()
+		s.begin(milli)
 	} else if s.lo++; s.lo&15 != 0 {
 		s.text[35] = hex[s.lo&15]
 	} else {
@@ -38,6 +34,22 @@ func (s *idSource) next(t time.Time) string {
 	start := s.chunk.Len()
 	s.chunk.Write(s.text[:])
 	return s.chunk.String()[start:]
+}
+
+// begin makes the first id of a millisecond.
+func (s *idSource) begin(milli int64) {
+	s.milli = milli
+	// The top bit of the counter stays free, so that it cannot overflow within the millisecond.
+	s.hi = uint64(milli)<<16 | 0x7000 | rand.Uint64()&0x0fff
+	s.lo = 1<<63 | rand.Uint64()>>3
+	s.format()
+}
+
+// randomID returns an id of the time t that is made after it, and so not in the order of others.
+func randomID(t time.Time) string {
+	var s idSource
+	s.begin(t.UnixMilli())
+	return string(s.text[:])
 }
 
 func (s *idSource) format() {

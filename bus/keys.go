@@ -18,11 +18,11 @@ type keyQueue struct {
 }
 
 // enterKey reports whether t can be handled now. If not, it is queued or given back.
-func (c *consumer) enterKey(t *task) bool {
-	k := c.keys[t.delivered.Key]
+func (c *consumer) enterKey(key string, t *task) bool {
+	k := c.keys[key]
 	switch {
 	case k == nil:
-		c.keys[t.delivered.Key] = &keyQueue{}
+		c.keys[key] = &keyQueue{}
 		return true
 	case k.returned:
 		c.release(t)
@@ -38,7 +38,7 @@ func (c *consumer) enterKey(t *task) bool {
 
 // leaveKey makes the next task of the key ready, after t was handled.
 func (c *consumer) leaveKey(t *task) {
-	key := t.delivered.Key
+	key := t.key()
 	if key == "" {
 		return
 	}
@@ -76,7 +76,7 @@ func (c *consumer) makeReadyInTurn(t *task) {
 
 // returnKey gives back what waits behind t, which goes back itself.
 func (c *consumer) returnKey(t *task) {
-	key := t.delivered.Key
+	key := t.key()
 	if key == "" {
 		return
 	}

@@ -218,9 +218,9 @@ func TestMiddlewareChangesTheKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rekey := func(next bus.Handler) bus.Handler {
 			return func(ctx context.Context, d *bus.Delivery) error {
-				changed := *d.Message
-				changed.Key = fmt.Sprintf("%s-%d", d.Key, d.Attempt)
-				d.Message = &changed
+				changed := *d.Message()
+				changed.Key = fmt.Sprintf("%s-%d", d.Message().Key, d.Attempt)
+				d.SetMessage(&changed)
 				return next(ctx, d)
 			}
 		}

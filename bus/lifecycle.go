@@ -65,7 +65,26 @@ func (b *Bus) subscribe(ctx context.Context) ([]*consumer, error) {
 	if err := b.verify(); err != nil {
 		return nil, err
 	}
+	consumers, err := b.makeConsumers()
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range consumers {
+		c.sub, err = b.cfg.Transport.Subscribe(ctx, transport.SubscribeConfig{
+			Topic: c.topic, Group: c.group, Start: c.cfg.Start, Prefetch: c.cfg.Prefetch, Lazy: true,
+		})
+		if err != nil {
+			err = errors.Join(err, closeAll(consumers[:i]))
+			return nil, fmt.Errorf("bus: subscribe group %q to topic %q: %w", c.group, c.topic, err)
+		}
+	}
+	return consumers, nil
+}
+
+// makeConsumers makes the consumer of each topic of each group, before any I/O.
+func (b *Bus) makeConsumers() ([]*consumer, error) {
 	var consumers []*consumer
+	var errs []error
 	for _, group := range b.wiring.sortedGroups() {
 		cfg := b.cfg.Groups[group].withDefaults()
 		topics := b.byTopic(b.wiring.routes(b.wiring.groups[group]))
@@ -74,15 +93,16 @@ func (b *Bus) subscribe(ctx context.Context) ([]*consumer, error) {
 			slots = make(chan struct{}, cfg.Workers)
 		}
 		for _, topic := range slices.Sorted(maps.Keys(topics)) {
-			sub, err := b.cfg.Transport.Subscribe(ctx, transport.SubscribeConfig{
-				Topic: topic, Group: group, Start: cfg.Start, Prefetch: cfg.Prefetch,
-			})
+			c, err := newConsumer(b, group, topic, cfg, topics[topic], slots)
 			if err != nil {
-				err = errors.Join(err, closeAll(consumers))
-				return nil, fmt.Errorf("bus: subscribe group %q to topic %q: %w", group, topic, err)
+				errs = append(errs, fmt.Errorf("%s: group %q on topic %q: %w", b.place, group, topic, err))
+				continue
 			}
-			consumers = append(consumers, newConsumer(b, group, topic, cfg, sub, topics[topic], slots))
+			consumers = append(consumers, c)
 		}
+	}
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("bus %q is wired wrongly:\n%w", b.cfg.Name, errors.Join(errs...))
 	}
 	return consumers, nil
 }
@@ -127,7 +147,7 @@ func (b *Bus) Run(ctx context.Context) error {
 // Stop stops fetching, lets running handlers finish, and settles what they have done; deliveries that no handler has
 // begun go back. When ctx ends first, the contexts of the handlers are cancelled, and Stop waits one second more. It
 // returns nil if all handlers have ended and all their work is settled, else an error that names those that have not;
-// their messages come again.
+// their messages come again. The error also names what was declared after Start, and so had no effect.
 //
 // Handlers may publish until Stop returns. Stop may be called at any time, also before Start and more than once: later
 // calls wait for the first and return its error.

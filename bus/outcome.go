@@ -8,8 +8,8 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// done takes the outcome of a task.
-func (c *consumer) done(n int, t *task, err error) {
+// done takes the outcome of a task of worker n. It returns the next task if there is one at hand.
+func (c *consumer) done(n int, t *task, err error) *task {
 	var delay time.Duration
 	givenBack := err != nil && c.givesBack(err)
 	if err != nil && !givenBack {
@@ -36,7 +36,7 @@ func (c *consumer) done(n int, t *task, err error) {
 	}
 	if c.ctx.Err() != nil { // finish settles the rest, unless it has given this handler up
 		c.mu.Unlock()
-		return
+		return nil
 	}
 	// While settling fails, it is the timer that tries again.
 	flush := c.flushErrs == 0 &&
@@ -44,10 +44,15 @@ func (c *consumer) done(n int, t *task, err error) {
 	if !flush && len(c.settlements) > 0 {
 		c.armFlush()
 	}
+	var next *task
+	if !flush {
+		next = c.pop(n)
+	}
 	c.mu.Unlock()
 	if flush {
 		_ = c.flush(c.ctx) // it logs, and tries again
 	}
+	return next
 }
 
 // givesBack reports whether err came from a stop, and the message is neither handled nor tried in vain.
@@ -63,15 +68,15 @@ func (c *consumer) givesBack(err error) bool {
 func (c *consumer) report(t *task, err error) time.Duration {
 	if c.cfg.Delivery == AtMostOnce {
 		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
-			"event", t.Name, "id", t.ID, "error", err)
+			"event", t.Message().Name, "id", t.Message().ID, "error", err)
 		return 0
 	}
 	delay, asked := RetryDelay(err)
 	if !asked {
 		delay = c.backoff(t.Attempt)
 	}
-	c.log.Warn("bus: handling failed; the message comes again",
-		"event", t.Name, "id", t.ID, "attempt", t.Attempt, "after", delay, "error", err)
+	c.log.Info("bus: handling failed; the message comes again",
+		"event", t.Message().Name, "id", t.Message().ID, "attempt", t.Attempt, "after", delay, "error", err)
 	return delay
 }
 

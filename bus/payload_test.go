@@ -3,12 +3,17 @@ package bus_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/codec"
+	"github.com/postbus/postbus/codec/protobuf"
+	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/memory"
 )
 
 // blob is an event that is its payload.
@@ -48,8 +53,8 @@ func TestPublishFromManyGoroutines(t *testing.T) {
 	b := run(t, bus.Config{}, func(b *bus.Bus) {
 		handle := func(ctx context.Context) error {
 			d, _ := bus.DeliveryFrom(ctx)
-			if _, again := ids.LoadOrStore(d.ID, true); again {
-				t.Errorf("id %s came twice", d.ID)
+			if _, again := ids.LoadOrStore(d.Message().ID, true); again {
+				t.Errorf("id %s came twice", d.Message().ID)
 			}
 			done.Done()
 			return nil
@@ -68,4 +73,35 @@ func TestPublishFromManyGoroutines(t *testing.T) {
 		}()
 	}
 	done.Wait()
+}
+
+// A foreign message without a content type is taken for what the bus would have made of the event, whatever the order of
+// the codecs.
+func TestNoContentTypeBesideProtobuf(t *testing.T) {
+	t.Parallel()
+	tr := memory.New(memory.Config{})
+	b, err := bus.New(bus.Config{Transport: tr, Codecs: []codec.Codec{protobuf.Codec, codec.JSON}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan placed, 1)
+	bus.Handle(b, "g", func(_ context.Context, e placed) error { got <- e; return nil })
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	foreign := transport.Message{ID: "1", Name: "orders.placed", Payload: []byte(`{"order":"o"}`)}
+	if err := tr.Publish(t.Context(), "orders", []transport.Message{foreign}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-got:
+		if e.Order != "o" {
+			t.Errorf("decoded %+v", e)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the message was not handled")
+	}
+	if err := errors.Join(b.Stop(t.Context()), tr.Close()); err != nil {
+		t.Error(err)
+	}
 }

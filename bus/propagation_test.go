@@ -29,7 +29,7 @@ func TestPropagation(t *testing.T) {
 			if !ok {
 				t.Fatal("no delivery in the context of a handler")
 			}
-			list.add(seen{d.ID, d.CorrelationID, d.CausationID, d.Metadata})
+			list.add(seen{d.Message().ID, d.Message().CorrelationID, d.Message().CausationID, d.Message().Metadata})
 		}
 		b := run(t, bus.Config{}, func(b *bus.Bus) {
 			bus.Handle(b, "g", func(ctx context.Context, _ placed) error {
@@ -64,7 +64,9 @@ func TestPropagation(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	d := func(m transport.Message) context.Context { return bus.WithDelivery(ctx, &bus.Delivery{Message: &m}) }
+	d := func(m transport.Message) context.Context {
+		return bus.WithDelivery(ctx, bus.NewDelivery(&m, "orders", "g", 1))
+	}
 	ownTrace := map[string]string{"traceparent": "00-9-9-01"}
 	tests := []struct {
 		name                   string
@@ -106,7 +108,7 @@ func TestOrigins(t *testing.T) {
 // TestPublishWithinHandlerNeverWaits: also in code that handles deliveries without a bus.
 func TestPublishWithinHandlerNeverWaits(t *testing.T) {
 	t.Parallel()
-	if !transport.WithinHandler(bus.WithDelivery(t.Context(), &bus.Delivery{Message: &transport.Message{ID: "m"}})) {
+	if !transport.WithinHandler(bus.WithDelivery(t.Context(), bus.NewDelivery(&transport.Message{ID: "m"}, "orders", "g", 1))) {
 		t.Error("WithDelivery: not within a handler")
 	}
 	synctest.Test(t, func(t *testing.T) {

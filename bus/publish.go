@@ -16,9 +16,10 @@ import (
 
 // outgoing is what a call of Publish works with; calls reuse it.
 type outgoing struct {
-	ids   idSource
-	route *route              // of the last event: the next is often of the same name
-	slab  []transport.Message // not used yet
+	ids     idSource
+	route   *route              // of the last event: the next is often of the same name
+	slab    []transport.Message // not used yet
+	letters []letter            // likewise
 }
 
 var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
@@ -45,12 +46,31 @@ func (o *outgoing) take(n int) []transport.Message {
 // the same, and the error says which failed.
 //
 // The messages get the correlation and causation ids, and the W3C trace context, of the delivery that ctx belongs to.
+//
+// An error that publishing again cannot mend is Permanent, so that a handler which returns it is not repeated: the event
+// is invalid, too large, or asks for what the transport cannot do.
 func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if err := b.publishable(); err != nil {
 		return err
 	}
 	if len(events) == 0 {
 		return nil
+	}
+	err := b.publish(ctx, events)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrInvalid) || errors.Is(err, transport.ErrTooLarge) || errors.Is(err, transport.ErrUnsupported) {
+		return Permanent(err)
+	}
+	return err
+}
+
+func (b *Bus) publish(ctx context.Context, events []Event) error {
+	if b.lazy != nil && len(events) == 1 {
+		if done, err := b.publishLetter(ctx, events[0]); done {
+			return err
+		}
 	}
 	msgs, topic, err := b.prepare(ctx, events)
 	if err != nil {
@@ -100,7 +120,7 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 	defer func() {
 		outgoings.Put(o)
 		if p := recover(); p != nil {
-			err = fmt.Errorf("bus: publish: %w event: %T panicked: %v", ErrInvalid, events[i], p)
+			err = panicked(events[i], p)
 		}
 	}()
 	now := b.clock.read()
@@ -113,20 +133,16 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 				return nil, "", err
 			}
 		}
-		if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-			return nil, "", fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
-		}
-		if name := e.EventName(); o.route == nil || o.route.bus != b || o.route.name != name {
-			if o.route, err = b.route(name); err != nil {
-				return nil, "", fmt.Errorf("bus: publish %T: %w", e, err)
-			}
+		var r *route
+		if r, m.Key, m.Version, err = b.describe(o, i, e); err != nil {
+			return nil, "", err
 		}
 		if i == 0 {
-			topic = o.route.topic
-		} else if o.route.topic != topic {
+			topic = r.topic
+		} else if r.topic != topic {
 			topic = ""
 		}
-		m.Name, m.CorrelationID = o.route.name, correlation
+		m.Name, m.CorrelationID = r.name, correlation
 		if m.Time.IsZero() {
 			m.Time = now
 		}
@@ -136,15 +152,9 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		if m.CorrelationID == "" {
 			m.CorrelationID = m.ID
 		}
-		if k, ok := e.(Keyed); ok {
-			m.Key = k.EventKey()
-		}
-		if m.Version = versionOf(e); m.Version < 1 {
-			return nil, "", fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", m.Name, ErrInvalid, m.Version)
-		}
 		if cause != nil {
-			m.CausationID = cause.ID
-			m.Metadata = traced(m.Metadata, cause.Metadata)
+			m.CausationID = cause.Message().ID
+			m.Metadata = traced(m.Metadata, cause.Message().Metadata)
 		}
 		if b.caps.Values {
 			m.Value = e
@@ -152,12 +162,38 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
 		if len(events) > 1 { // else the transport refuses it, and with it all
-			if err = transport.CheckBatch(b.caps, o.route.topic, msgs[i:i+1]); err != nil {
+			if err = transport.CheckBatch(b.caps, r.topic, msgs[i:i+1]); err != nil {
 				return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, asInvalid(err))
 			}
 		}
 	}
 	return msgs, topic, nil
+}
+
+// describe asks event i for what its envelope says.
+func (b *Bus) describe(o *outgoing, i int, e Event) (r *route, key string, version int, err error) {
+	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, "", 0, fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
+	}
+	name := e.EventName()
+	if r = o.route; r == nil || r.bus != b || r.name != name {
+		if r, err = b.route(name); err != nil {
+			return nil, "", 0, fmt.Errorf("bus: publish %T: %w", e, err)
+		}
+		o.route = r
+	}
+	if k, ok := e.(Keyed); ok {
+		key = k.EventKey()
+	}
+	if version = versionOf(e); version < 1 {
+		return nil, "", 0, fmt.Errorf("bus: publish %q: %w: version %d must be at least 1", name, ErrInvalid, version)
+	}
+	return r, key, version, nil
+}
+
+// panicked is the error of an event whose methods panic: they are the caller's code.
+func panicked(e Event, p any) error {
+	return fmt.Errorf("bus: publish: %w event: %T panicked: %v", ErrInvalid, e, p)
 }
 
 // apply carries the instructions of w out and returns the event inside. An outer instruction wins over an inner one.
@@ -259,10 +295,16 @@ func (b *Bus) encode(e any) (payload []byte, contentType string, err error) {
 	return nil, "", fmt.Errorf("%w: no codec can encode %T", ErrInvalid, e)
 }
 
-// codec returns the codec for a content type; parameters such as "; charset=utf-8" do not count.
-func (b *Bus) codec(contentType string) (codec.Codec, error) {
+// codecFor returns the codec for a content type; parameters such as "; charset=utf-8" do not count. A message that names
+// none is taken for what the bus would make of the event.
+func (b *Bus) codecFor(contentType string, e any) (codec.Codec, error) {
 	if contentType == "" {
-		return b.cfg.Codecs[0], nil
+		for _, c := range b.cfg.Codecs {
+			if c.Encodes(e) {
+				return c, nil
+			}
+		}
+		return nil, fmt.Errorf("no content type, and no codec for %T", e)
 	}
 	for _, c := range b.cfg.Codecs {
 		if c.ContentType() == contentType {

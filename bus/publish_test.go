@@ -257,3 +257,33 @@ func TestBackPressureEndsWithTheContext(t *testing.T) {
 		expect(t, "handled", seen.all(), []int{1, 2, 3, 5})
 	})
 }
+
+// A handler that publishes what cannot be published would fail again and again: the error is a verdict.
+func TestInvalidPublishIsPermanent(t *testing.T) {
+	t.Parallel()
+	for _, share := range []bool{false, true} {
+		tr := memory.New(memory.Config{Share: share, MaxPayload: 64})
+		b, err := bus.New(bus.Config{Transport: tr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, e := range map[string]bus.Event{
+			"NUL in the key": placed{Order: "a\x00"},
+			"nil":            nil,
+			"empty id":       bus.WithID("", placed{}),
+		} {
+			if err := b.Publish(t.Context(), e); !bus.IsPermanent(err) {
+				t.Errorf("share=%t, %s: %v is not permanent", share, name, err)
+			}
+		}
+		if err := b.Publish(t.Context(), placed{Order: strings.Repeat("x", 65)}); !share && !bus.IsPermanent(err) {
+			t.Errorf("too large: %v is not permanent", err)
+		}
+		if err := errors.Join(b.Stop(t.Context()), tr.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}

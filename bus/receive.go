@@ -91,17 +91,19 @@ func (c *consumer) admit(batch []transport.Delivery) {
 		t, d := &tasks[0], &batch[i]
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
-		t.Message, t.Topic, t.Group, t.Attempt = d.Message, c.topic, c.group, d.Attempt
-		t.delivered = d.Message
+		t.Topic, t.Group, t.Attempt = c.topic, c.group, d.Attempt
+		if t.message, t.delivered = d.Message, d.Message; d.Message == nil {
+			t.letter = d.Lazy.(*letter)
+		}
 		c.unsettled++
 		c.admitted++
 		t.number = c.admitted
-		switch {
+		switch key := t.key(); {
 		case c.stopping && c.cfg.Delivery == AtLeastOnce:
-			if c.keys[t.Key] == nil { // else it goes back at the end, after those of its key that are in hand
+			if c.keys[key] == nil { // else it goes back at the end, after those of its key that are in hand
 				c.release(t)
 			}
-		case t.Key == "" || c.enterKey(t):
+		case key == "" || c.enterKey(key, t):
 			c.makeReady(t)
 		}
 	}

@@ -27,7 +27,7 @@ type schema struct {
 	version int
 }
 
-func (s schema) String() string { return fmt.Sprintf("%s version %d", s.name, s.version) }
+func (s schema) String() string { return fmt.Sprintf("%q version %d", s.name, s.version) }
 
 func (s schema) compare(other schema) int {
 	return cmp.Or(strings.Compare(s.name, other.name), s.version-other.version)
@@ -160,7 +160,7 @@ func upcasting(chain []upcast, h *handler) Handler {
 		}
 		for _, u := range chain {
 			if e, err = u.apply(e); err != nil {
-				return Permanent(fmt.Errorf("upcast %q to version %d: %w", u.to.name, u.to.version, err))
+				return Permanent(fmt.Errorf("bus: upcast %q to version %d: %w", u.to.name, u.to.version, err))
 			}
 		}
 		return h.handle(ctx, e)

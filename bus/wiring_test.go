@@ -13,6 +13,7 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/memory"
 )
 
 // here returns the place of the caller's line, moved by some lines.
@@ -61,7 +62,7 @@ func TestStartReportsAllMistakesWithTheirPlaces(t *testing.T) {
 	bus.Handle(b, "g", handlePaid)
 	first := here(-1)
 	bus.Handle(b, "g", handlePaid)
-	mistake(here(-1), "orders.paid version 1 already", strings.TrimSuffix(first, ": "))
+	mistake(here(-1), `"orders.paid" version 1 already`, strings.TrimSuffix(first, ": "))
 	bus.Handle(b, "bad\x00group", handlePaid)
 	mistake(here(-1), "group", "control characters")
 	bus.Handle[paid](b, "g", nil)
@@ -76,10 +77,10 @@ func TestStartReportsAllMistakesWithTheirPlaces(t *testing.T) {
 	mistake(here(-1), "cannot tell its name", "notTheZero")
 	bus.Handle(b, "replay", func(context.Context, shipped) error { return nil })
 	topicless := here(-1)
-	mistake(handleTwice[otherName](b, "g"), "orders.other version 1 already")
+	mistake(handleTwice[otherName](b, "g"), `"orders.other" version 1 already`)
 	bus.Upcast(b, upcast12)
 	bus.Upcast(b, upcast12)
-	mistake(here(-1), "upcast from goods.priced version 1 already")
+	mistake(here(-1), `upcast from "goods.priced" version 1 already`)
 	bus.Upcast(b, func(priced3) (priced1, error) { return priced1{}, nil })
 	mistake(here(-1), "must grow")
 	bus.Upcast(b, func(priced3) (paid, error) { return paid{}, nil })
@@ -189,4 +190,28 @@ func TestConfigIsCopied(t *testing.T) {
 	bus.Handle(b, "g", handlePaid)
 	start(t, b)
 	publish(t, b, paid{1})
+}
+
+// What middleware does when it is set up is found out by Start, and not by a crash at the first delivery.
+func TestMiddlewareThatMakesNoHandler(t *testing.T) {
+	t.Parallel()
+	for want, broken := range map[string]bus.Middleware{
+		"GroupConfig.Middleware[0] returned no handler": func(bus.Handler) bus.Handler { return nil },
+		"GroupConfig.Middleware[0] panicked: no":        func(bus.Handler) bus.Handler { panic("no") },
+	} {
+		tr := memory.New(memory.Config{})
+		b, err := bus.New(bus.Config{
+			Transport: tr, Groups: map[string]bus.GroupConfig{"g": {Middleware: []bus.Middleware{broken}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bus.Handle(b, "g", func(context.Context, placed) error { return nil })
+		if err := b.Start(t.Context()); !errors.Is(err, bus.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Start said %v, want %q", err, want)
+		}
+		if err := errors.Join(b.Stop(t.Context()), tr.Close()); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -15,12 +15,12 @@ const CorrelationKey = "correlation_id"
 func Correlation() bus.Middleware {
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
-			if d.CorrelationID == "" {
-				m := *d.Message
+			if d.HasEnvelope() && d.Message().CorrelationID == "" {
+				m := *d.Message()
 				if m.CorrelationID = m.Metadata[CorrelationKey]; m.CorrelationID == "" {
 					m.CorrelationID = m.ID
 				}
-				d.Message = &m
+				d.SetMessage(&m)
 			}
 			return next(ctx, d)
 		}

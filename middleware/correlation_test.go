@@ -24,7 +24,7 @@ func TestCorrelation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			original, before := &tc.message, tc.message.CorrelationID
-			d := &bus.Delivery{Message: original}
+			d := bus.NewDelivery(original, "orders", "billing", 1)
 			h := middleware.Correlation()(func(ctx context.Context, d *bus.Delivery) error {
 				if got := bus.CorrelationID(bus.WithDelivery(ctx, d)); got != tc.want {
 					t.Errorf("what is published within would get correlation id %q, want %q", got, tc.want)
@@ -37,7 +37,7 @@ func TestCorrelation(t *testing.T) {
 			if original.CorrelationID != before {
 				t.Error("the shared message was changed")
 			}
-			if before != "" && d.Message != original {
+			if before != "" && d.Message() != original {
 				t.Error("a message that has an id was copied")
 			}
 		})

@@ -39,7 +39,7 @@ func shop(chain []bus.Middleware, handle func(context.Context, Charged) error) {
 type printed struct{}
 
 func (printed) Put(_ context.Context, d *bus.Delivery, cause error) error {
-	fmt.Printf("%s for %s: %v\n", d.Name, d.Group, cause)
+	fmt.Printf("%s for %s: %v\n", d.Message().Name, d.Group, cause)
 	return nil
 }
 
@@ -83,7 +83,7 @@ func ExampleRecover() {
 	handle := middleware.Recover()(func(context.Context, *bus.Delivery) error {
 		panic("index out of range")
 	})
-	err := handle(context.Background(), &bus.Delivery{Message: &transport.Message{ID: "1"}})
+	err := handle(context.Background(), bus.NewDelivery(&transport.Message{ID: "1"}, "orders", "billing", 1))
 	if p, ok := errors.AsType[*middleware.PanicError](err); ok {
 		fmt.Println("panicked:", p.Value)
 		fmt.Println("has a stack:", len(p.Stack) > 0)
@@ -110,7 +110,7 @@ func ExampleThrottle() {
 	handle := throttle(func(context.Context, *bus.Delivery) error { return nil })
 	begin := time.Now()
 	for range 4 {
-		if err := handle(context.Background(), &bus.Delivery{Message: &transport.Message{ID: "1"}}); err != nil {
+		if err := handle(context.Background(), bus.NewDelivery(&transport.Message{ID: "1"}, "orders", "billing", 1)); err != nil {
 			fmt.Println(err)
 		}
 	}
@@ -125,7 +125,7 @@ func ExampleBreaker() {
 		return errors.New("gateway is down")
 	})
 	for range 3 {
-		err := handle(context.Background(), &bus.Delivery{Message: &transport.Message{ID: "1"}})
+		err := handle(context.Background(), bus.NewDelivery(&transport.Message{ID: "1"}, "orders", "billing", 1))
 		fmt.Println(errors.Is(err, middleware.ErrOpen))
 	}
 	// Output:

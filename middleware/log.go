@@ -50,9 +50,10 @@ func Log(cfg LogConfig) bus.Middleware {
 }
 
 func logDelivery(ctx context.Context, log *slog.Logger, at slog.Level, text string, d *bus.Delivery, err error, more ...slog.Attr) {
+	m := d.Message()
 	attrs := append([]slog.Attr{
-		slog.String("event", d.Name), slog.String("id", d.ID), slog.String("group", d.Group), slog.String("topic", d.Topic),
-		slog.Int("attempt", d.Attempt), slog.Int("tries", d.Tries), slog.String("correlation_id", d.CorrelationID),
+		slog.String("event", m.Name), slog.String("id", m.ID), slog.String("group", d.Group), slog.String("topic", d.Topic),
+		slog.Int("attempt", d.Attempt), slog.Int("tries", d.Tries), slog.String("correlation_id", m.CorrelationID),
 	}, more...)
 	if err != nil {
 		attrs = append(attrs, slog.Any("error", err))

@@ -17,10 +17,7 @@ var errFlaky = errors.New("flaky")
 
 // delivery is what a bus would hand to the chain.
 func delivery() *bus.Delivery {
-	return &bus.Delivery{
-		Message: &transport.Message{ID: "m1", Name: "orders.placed", CorrelationID: "c1"},
-		Topic:   "orders", Group: "billing", Attempt: 1,
-	}
+	return bus.NewDelivery(&transport.Message{ID: "m1", Name: "orders.placed", CorrelationID: "c1"}, "orders", "billing", 1)
 }
 
 // innermost counts a try, as the bus does, and returns the next of errs, the last again and again.

@@ -27,7 +27,7 @@ func (w *ward) Put(ctx context.Context, d *bus.Delivery, cause error) error {
 	if w.fails != nil {
 		return w.fails
 	}
-	w.ids, w.causes = append(w.ids, d.ID), append(w.causes, cause)
+	w.ids, w.causes = append(w.ids, d.Message().ID), append(w.causes, cause)
 	return ctx.Err()
 }
 

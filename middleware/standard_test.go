@@ -23,8 +23,8 @@ func TestStandardOrder(t *testing.T) {
 			Timeout: time.Second,
 		})...)(func(ctx context.Context, d *bus.Delivery) error {
 			d.Tries++
-			if d.CorrelationID != "m1" {
-				t.Errorf("correlation id %q, want that of Correlation", d.CorrelationID)
+			if d.Message().CorrelationID != "m1" {
+				t.Errorf("correlation id %q, want that of Correlation", d.Message().CorrelationID)
 			}
 			if d.Tries < 4 {
 				<-ctx.Done() // Timeout is inside of Retry, which would stop if this were its context
@@ -33,7 +33,7 @@ func TestStandardOrder(t *testing.T) {
 			panic(errFlaky) // Recover is inside of all, or this would end the test
 		})
 		d := delivery()
-		d.CorrelationID = ""
+		d.Message().CorrelationID = ""
 		if err := h(t.Context(), d); err != nil || d.Tries != 4 {
 			t.Errorf("got %v after %d tries, want a quarantined message after 4", err, d.Tries)
 		}

@@ -86,9 +86,9 @@ func check(c Capabilities, m *Message) error {
 	case c.MaxPayload > 0 && len(m.Payload) > c.MaxPayload:
 		return fmt.Errorf("%w: message %q has %d bytes, %d are allowed", ErrTooLarge, m.ID, len(m.Payload), c.MaxPayload)
 	case m.TargetGroup != "" && !c.Target:
-		return fmt.Errorf("%w: message %q is for group %q alone", ErrUnsupported, m.ID, m.TargetGroup)
+		return fmt.Errorf("%w: message %q is for group %q alone, and this transport lacks the capability Target", ErrUnsupported, m.ID, m.TargetGroup)
 	case !m.NotBefore.IsZero() && !c.Delay:
-		return fmt.Errorf("%w: message %q is for later", ErrUnsupported, m.ID)
+		return fmt.Errorf("%w: message %q is for later, and this transport lacks the capability Delay", ErrUnsupported, m.ID)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func Register(scheme string, open Opener) {
 	registry.openers[scheme] = open
 }
 
-// Open opens the transport that rawURL names: "memory:", "sqlite:shop.db", "postgres://…", "mysql://…", "amqp://…". The
+// Open opens the transport that rawURL names, such as "memory:", by the driver that has registered the scheme. The
 // context bounds the opening only. The caller closes what it gets.
 //
 // No error of Open holds a password of the URL.
@@ -97,9 +97,9 @@ func unknownScheme(scheme string, known []string) error {
 	}
 	var b strings.Builder
 	if scheme == "" {
-		b.WriteString("transport: open: the URL has no scheme")
+		b.WriteString("the URL has no scheme")
 	} else {
-		fmt.Fprintf(&b, "transport: open: unknown scheme %q", scheme)
+		fmt.Fprintf(&b, "unknown scheme %q", scheme)
 	}
 	fmt.Fprintf(&b, "; linked in: %s", strings.Join(known, ", "))
 	if len(known) == 0 {

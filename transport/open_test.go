@@ -10,15 +10,15 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// refused is what the opener of the scheme "refusing" returns.
-var refused = errors.New("refused")
+// errRefused is what the opener of the scheme "refusing" returns.
+var errRefused = errors.New("refused")
 
 func init() {
 	transport.Register("refusing", func(ctx context.Context, u *url.URL) (transport.Transport, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		return nil, refused
+		return nil, errRefused
 	})
 	transport.Register("opening", func(context.Context, *url.URL) (transport.Transport, error) { return opened{}, nil })
 }
@@ -33,7 +33,7 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: got %v, %v", rawURL, tr, err)
 		}
 	}
-	if _, err := transport.Open(t.Context(), "refusing:"); !errors.Is(err, refused) {
+	if _, err := transport.Open(t.Context(), "refusing:"); !errors.Is(err, errRefused) {
 		t.Errorf("the error of the driver was lost: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -36,6 +36,8 @@ type SubscribeConfig struct {
 	Start Start
 	// Prefetch is how many deliveries may be unsettled at once, at most. Default: 256.
 	Prefetch int
+	// Lazy allows deliveries that have Delivery.Lazy instead of a message. Default: each has its message.
+	Lazy bool
 }
 
 // DefaultPrefetch is used where SubscribeConfig.Prefetch is zero.
@@ -80,7 +82,10 @@ type Subscription interface {
 
 // Delivery is a message on its way to one group.
 type Delivery struct {
+	// Message is what was published; nil if Lazy is not.
 	*Message
+	// Lazy makes the message. It is only set for a subscription with SubscribeConfig.Lazy.
+	Lazy Lazy
 	// Tag names the delivery within its subscription, for Settle.
 	Tag uint64
 	// Attempt counts the deliveries of this message to this group, this one included: 1 at first. A transport with

@@ -30,7 +30,7 @@ var Suite = bench.Suite{
 		},
 		{
 			Name: "json",
-			Ours: postbus(options{workers: 1}),
+			Ours: postbus(options{}),
 			Peers: []bench.Peer{
 				{Name: "watermill-cqrs", Run: watermillCQRS(1), Goal: 10},
 				{Name: "encoding/json", Run: encodingJSON, Goal: 0.75},
@@ -38,7 +38,7 @@ var Suite = bench.Suite{
 		},
 		{
 			Name:  "raw",
-			Ours:  postbus(options{workers: 1}),
+			Ours:  postbus(options{}),
 			Peers: []bench.Peer{{Name: "watermill-gochannel", Run: watermillRaw}},
 		},
 		{

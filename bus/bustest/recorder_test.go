@@ -38,7 +38,7 @@ func TestRecorderRecordsThroughWrappers(t *testing.T) {
 	t.Parallel()
 	var r bustest.Recorder
 	at := time.Now().Add(time.Hour)
-	cause := &bus.Delivery{Message: &transport.Message{ID: "cause", CorrelationID: "root"}}
+	cause := bus.NewDelivery(&transport.Message{ID: "cause", CorrelationID: "root"}, "orders", "g", 1)
 	err := r.Publish(bus.WithDelivery(t.Context(), cause),
 		bus.After(time.Minute, bus.WithID("m1", Placed{OrderID: "o1"})),
 		bus.At(at, shipped{"o1"}),

@@ -17,7 +17,11 @@ type Option func(*Probe)
 
 // Config lets f change the configuration of the bus before it is made: middleware, groups, codecs. In adversarial mode
 // f is called for each process that is started, like wire. The transport is a memory transport that f may replace,
-// though not in adversarial mode; who replaces it closes it. The logger writes to the log of the test.
+// though not in adversarial mode; who replaces it closes it.
+//
+// The logger writes to the log of the test. Middleware does not know it: f hands it on, as in
+//
+//	c.Middleware = middleware.Standard(middleware.StandardConfig{Log: middleware.LogConfig{Logger: c.Logger}})
 func Config(f func(*bus.Config)) Option {
 	return func(p *Probe) { p.configure = append(p.configure, f) }
 }
@@ -109,7 +113,7 @@ func (p *Probe) start(tr transport.Transport, wrap func(*bus.Config) flow) {
 func (p *Probe) outermost(f flow) bus.Middleware {
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
-			topic, group, id := d.Topic, d.Group, d.ID
+			topic, group, id := d.Topic, d.Group, d.Message().ID
 			f.begins(ctx, d)
 			err := next(ctx, d)
 			f.ended(topic, group, id) // not deferred: after runtime.Goexit the delivery passes the chain again
@@ -123,7 +127,7 @@ func (p *Probe) innermost(next bus.Handler) bus.Handler {
 	return func(ctx context.Context, d *bus.Delivery) error {
 		err := next(ctx, d)
 		if err != nil {
-			p.errors.note(d.Group, d.ID, err)
+			p.errors.note(d.Group, d.Message().ID, err)
 		}
 		return err
 	}

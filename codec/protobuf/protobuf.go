@@ -4,6 +4,18 @@
 // List it before JSON, and events that are proto.Message travel as Protocol Buffers while all others stay JSON:
 //
 //	bus.Config{Codecs: []codec.Codec{protobuf.Codec, codec.JSON}}
+//
+// The pointer to a generated type is an event once it has a name, by a method beside the generated file:
+//
+//	func (*Weighed) EventName() string { return "stock.weighed" }
+//
+// A type of another package is embedded, by value, and a handler takes the pointer, too:
+//
+//	type Weighed struct{ pb.Weight }
+//
+//	bus.Handle(b, "depot", func(ctx context.Context, e *Weighed) error { … })
+//
+// Without this codec, such an event travels as what encoding/json makes of its struct.
 package protobuf
 
 import (

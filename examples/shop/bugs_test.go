@@ -13,7 +13,7 @@ import (
 func breaking(group, event string, instead func(ctx context.Context, next func() error) error) []bus.Middleware {
 	return []bus.Middleware{func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
-			if d.Group != group || d.Name != event {
+			if d.Group != group || d.Message().Name != event {
 				return next(ctx, d)
 			}
 			return instead(ctx, func() error { return next(ctx, d) })

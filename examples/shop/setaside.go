@@ -32,14 +32,14 @@ type setAside struct {
 
 // Put keeps a delivery. It implements middleware.Quarantine.
 func (s *shelf) Put(_ context.Context, d *bus.Delivery, reason error) error {
-	e := setAside{Event: d.Name, Group: d.Group, Key: d.Key, Text: d.Payload, Reason: reason}
-	if line, ok := d.Value.(intake.Line); ok { // handed over by reference, without a payload
+	e := setAside{Event: d.Message().Name, Group: d.Group, Key: d.Message().Key, Text: d.Message().Payload, Reason: reason}
+	if line, ok := d.Message().Value.(intake.Line); ok { // handed over by reference, without a payload
 		e.Text = []byte(line.String())
 	}
-	if d.Name == intake.LineName {
-		e.Line, _ = strconv.Atoi(d.Metadata[intake.MetadataLine])
+	if d.Message().Name == intake.LineName {
+		e.Line, _ = strconv.Atoi(d.Message().Metadata[intake.MetadataLine])
 	}
-	s.add(d.Group+"/"+d.ID, e)
+	s.add(d.Group+"/"+d.Message().ID, e)
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (r *retries) count(next bus.Handler) bus.Handler {
 			if r.tries == nil {
 				r.tries = map[string]int{}
 			}
-			r.tries[d.Key]++
+			r.tries[d.Message().Key]++
 			r.total++
 			r.mu.Unlock()
 		}

@@ -21,11 +21,6 @@ var ErrNacked = errors.New("middleware/watermill: the middleware nacked the mess
 
 // Adapt makes bus middleware of Watermill middleware, which is wrapped around the handler once, and called concurrently.
 //
-//	middleware := []bus.Middleware{
-//		watermill.Adapt(middleware.NewThrottle(100, time.Second).Middleware),
-//		watermill.Adapt(middleware.Recoverer),
-//	}
-//
 // The middleware sees a Watermill message with the ID as UUID, the payload (none where the transport shares values) and the
 // envelope as metadata: the event name under "name", the correlation id under "correlation_id", the others under keys
 // that begin with "postbus_". What it changes of them, and the context that it sets, hold for what is further inside, and
@@ -38,7 +33,12 @@ var ErrNacked = errors.New("middleware/watermill: the middleware nacked the mess
 // A message that the middleware acknowledged is acknowledged, whatever it returns, as by InstantAck; only not before it
 // returns. One that it nacked comes again, with ErrNacked if there is no other error. Messages that the middleware itself
 // produces cannot be published from here: they are a bus.Permanent error, so that none is dropped in silence.
+//
+// Adapt(nil) is nil, which bus.New refuses.
 func Adapt(m message.HandlerMiddleware) bus.Middleware {
+	if m == nil {
+		return nil
+	}
 	return func(next bus.Handler) bus.Handler {
 		wrapped := m(func(msg *message.Message) ([]*message.Message, error) {
 			c, ok := msg.Context().Value(callKey{}).(*call)
@@ -66,8 +66,8 @@ type call struct {
 }
 
 func (c *call) message(ctx context.Context) *message.Message {
-	c.uuid, c.metadata = wire.Encode(c.delivery.Message, 0)
-	msg := message.NewMessageWithContext(context.WithValue(ctx, callKey{}, c), c.uuid, c.delivery.Payload)
+	c.uuid, c.metadata = wire.Encode(c.delivery.Message(), 0)
+	msg := message.NewMessageWithContext(context.WithValue(ctx, callKey{}, c), c.uuid, c.delivery.Message().Payload)
 	if c.metadata != nil {
 		msg.Metadata = maps.Clone(c.metadata)
 	}
@@ -77,10 +77,10 @@ func (c *call) message(ctx context.Context) *message.Message {
 // handle calls the handler with what the middleware made of the message.
 func (c *call) handle(next bus.Handler, msg *message.Message) error {
 	d := c.delivery
-	if msg.UUID != c.uuid || !maps.Equal(msg.Metadata, c.metadata) || !bytes.Equal(msg.Payload, d.Payload) {
-		original := d.Message
-		defer func() { d.Message = original }()
-		d.Message = c.changed(msg)
+	if msg.UUID != c.uuid || !maps.Equal(msg.Metadata, c.metadata) || !bytes.Equal(msg.Payload, d.Message().Payload) {
+		original := d.Message()
+		defer d.SetMessage(original)
+		d.SetMessage(c.changed(msg))
 	}
 	return next(msg.Context(), d)
 }
@@ -89,10 +89,10 @@ func (c *call) handle(next bus.Handler, msg *message.Message) error {
 func (c *call) changed(msg *message.Message) *transport.Message {
 	m := wire.Decode(msg.UUID, maps.Clone(msg.Metadata), msg.Payload)
 	if m.ID == "" {
-		m.ID = c.delivery.ID
+		m.ID = c.delivery.Message().ID
 	}
-	if bytes.Equal(msg.Payload, c.delivery.Payload) {
-		m.Value = c.delivery.Value
+	if bytes.Equal(msg.Payload, c.delivery.Message().Payload) {
+		m.Value = c.delivery.Message().Value
 	}
 	return &m
 }

@@ -24,13 +24,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var errFailed = errors.New("failed")
 
 func delivery() *bus.Delivery {
-	return &bus.Delivery{
-		Message: &transport.Message{
-			ID: "1", Name: "orders.placed", CorrelationID: "c", Key: "k", Metadata: map[string]string{"a": "b"},
-			Payload: []byte("{}"), Value: "value",
-		},
-		Topic: "orders", Group: "billing", Attempt: 1,
-	}
+	return bus.NewDelivery(&transport.Message{
+		ID: "1", Name: "orders.placed", CorrelationID: "c", Key: "k", Metadata: map[string]string{"a": "b"},
+		Payload: []byte("{}"), Value: "value",
+	}, "orders", "billing", 1)
 }
 
 // pass lets a delivery pass adapted middleware, the first outermost, and a handler.
@@ -141,7 +138,7 @@ func TestTheMiddlewareSeesTheEnvelope(t *testing.T) {
 	t.Parallel()
 	d := delivery()
 	same := func(ctx context.Context, inner *bus.Delivery) error {
-		if inner != d || inner.Message != d.Message {
+		if inner != d || inner.Message() != d.Message() {
 			t.Error("a message that nobody changed was copied")
 		}
 		return nil
@@ -161,7 +158,7 @@ func TestChangesHoldInside(t *testing.T) {
 	t.Parallel()
 	type contextKey struct{}
 	d := delivery()
-	original := d.Message
+	original := d.Message()
 	change := inspect(func(msg *message.Message) {
 		msg.Metadata.Set("added", "yes")
 		msg.Metadata.Set("postbus_key", "other")
@@ -169,22 +166,22 @@ func TestChangesHoldInside(t *testing.T) {
 		msg.SetContext(context.WithValue(msg.Context(), contextKey{}, "set"))
 	}, nil)
 	handler := func(ctx context.Context, d *bus.Delivery) error {
-		if d.Metadata["added"] != "yes" || d.Key != "other" || string(d.Payload) != `{"changed":true}` || d.Value != nil ||
-			d.Name != "orders.placed" || d.ID != "1" || ctx.Value(contextKey{}) != "set" {
-			t.Errorf("the handler got %+v", *d.Message)
+		if d.Message().Metadata["added"] != "yes" || d.Message().Key != "other" || string(d.Message().Payload) != `{"changed":true}` || d.Message().Value != nil ||
+			d.Message().Name != "orders.placed" || d.Message().ID != "1" || ctx.Value(contextKey{}) != "set" {
+			t.Errorf("the handler got %+v", *d.Message())
 		}
 		return nil
 	}
 	if err := pass(t.Context(), d, handler, change); err != nil {
 		t.Error(err)
 	}
-	if d.Message != original || d.Key != "k" || len(d.Metadata) != 1 {
-		t.Errorf("afterwards it is %+v", *d.Message)
+	if d.Message() != original || d.Message().Key != "k" || len(d.Message().Metadata) != 1 {
+		t.Errorf("afterwards it is %+v", *d.Message())
 	}
 	onlyMetadata := inspect(func(msg *message.Message) { msg.UUID = ""; msg.Metadata.Set("added", "yes") }, nil)
 	handler = func(_ context.Context, d *bus.Delivery) error {
-		if d.Value != "value" || d.ID != "1" {
-			t.Errorf("the handler got %+v", *d.Message)
+		if d.Message().Value != "value" || d.Message().ID != "1" {
+			t.Errorf("the handler got %+v", *d.Message())
 		}
 		return nil
 	}
@@ -289,7 +286,7 @@ func TestInABus(t *testing.T) {
 				panic("not yet")
 			}
 			d, ok := bus.DeliveryFrom(ctx)
-			if !ok || d.Name != "orders.placed" || e.OrderID != "o1" || d.Tries != 3 {
+			if !ok || d.Message().Name != "orders.placed" || e.OrderID != "o1" || d.Tries != 3 {
 				t.Errorf("got %+v in delivery %+v", e, d)
 			}
 			return nil

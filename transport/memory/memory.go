@@ -64,7 +64,10 @@ type Transport struct {
 	watched   atomic.Bool
 }
 
-var _ transport.Transport = (*Transport)(nil)
+var (
+	_ transport.Transport     = (*Transport)(nil)
+	_ transport.LazyPublisher = (*Transport)(nil)
+)
 
 // New makes a transport. Negative fields of cfg count as zero.
 func New(cfg Config) *Transport {
@@ -122,10 +125,31 @@ func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.
 			m.Metadata = nil
 		}
 	}
-	if err := push(ctx, queues, msgs); err != nil {
+	if err := push(ctx, queues, batch{msgs: msgs}); err != nil {
 		return err
 	}
 	return failed
+}
+
+// PublishLazy implements transport.LazyPublisher.
+func (t *Transport) PublishLazy(ctx context.Context, topic string, m transport.Lazy) error {
+	if t.closed.Load() {
+		return transport.ErrClosed
+	}
+	return push(ctx, t.queuesOf(topic), batch{lazy: m})
+}
+
+// batch is what one call publishes: messages, or one that is yet to be made.
+type batch struct {
+	msgs []transport.Message
+	lazy transport.Lazy
+}
+
+func (b batch) len() int {
+	if b.lazy != nil {
+		return 1
+	}
+	return len(b.msgs)
 }
 
 // topic is where the queues of a topic are found. It stays as long as the transport.
@@ -146,26 +170,22 @@ func (t *Transport) queuesOf(name string) []*queue {
 	return *found.queues.Load()
 }
 
-// push puts msgs into all queues or, if ctx ends before all of them have room, into none.
-func push(ctx context.Context, queues []*queue, msgs []transport.Message) error {
-	unbounded := false
+// push puts a batch into all queues or, if ctx ends before all of them have room, into none.
+func push(ctx context.Context, queues []*queue, b batch) error {
+	if pushIfRoom(queues, b) {
+		return nil
+	}
+	unbounded := transport.WithinHandler(ctx)
 	for i, q := range queues {
-		// The common case, one queue with room, takes its lock once.
-		if len(queues) == 1 && q.pushIfRoom(msgs) {
-			return nil
-		}
-		if !unbounded {
-			unbounded = transport.WithinHandler(ctx)
-		}
-		if err := q.reserve(ctx, len(msgs), unbounded); err != nil {
+		if err := q.reserve(ctx, b.len(), unbounded); err != nil {
 			for _, r := range queues[:i] {
-				r.unreserve(len(msgs))
+				r.unreserve(b.len())
 			}
 			return err
 		}
 	}
 	for _, q := range queues {
-		q.pushReserved(msgs)
+		q.pushReserved(b)
 	}
 	return nil
 }
@@ -203,7 +223,7 @@ func (t *Transport) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 		queues = append(slices.Clip(queues), newQueue(t, cfg.Group))
 		found.queues.Store(&queues)
 	}
-	return queues[i].join(cfg.Prefetch), nil
+	return queues[i].join(cfg.Prefetch, cfg.Lazy), nil
 }
 
 // Close implements transport.Transport. Messages that are still queued are lost, as the process's end would lose them.

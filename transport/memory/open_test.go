@@ -12,10 +12,10 @@ import (
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]transport.Capabilities{
-		"memory:":                                     {},
-		"memory:?":                                    {},
-		"memory://":                                   {},
-		"MEMORY:?share=true":                          {Values: true},
+		"memory:":            {},
+		"memory:?":           {},
+		"memory://":          {},
+		"MEMORY:?share=true": {Values: true},
 		"memory:?share=1&capacity=5&max_payload=1000": {Values: true, MaxPayload: 1000},
 	} {
 		want.Order, want.Delay, want.Target = transport.OrderPerTopic, true, true

@@ -68,19 +68,26 @@ func (q *queue) lock() {
 	q.mu.Lock()
 }
 
-// pushIfRoom pushes msgs unless publishers have to wait.
-func (q *queue) pushIfRoom(msgs []transport.Message) bool {
-	q.lock()
-	if q.waiting+q.reserved >= q.t.cfg.Capacity {
-		q.full = true
+// pushIfRoom pushes b into all queues, unless publishers have to wait for one of them. All who hold the locks of more
+// than one queue take them in the order in which groups joined the topic.
+func pushIfRoom(queues []*queue, b batch) bool {
+	for i, q := range queues {
+		q.lock()
+		if q.waiting+q.reserved >= q.t.cfg.Capacity {
+			q.full = true
+		}
+		if q.full {
+			for _, locked := range queues[:i+1] {
+				locked.mu.Unlock()
+			}
+			return false
+		}
 	}
-	if q.full {
+	for _, q := range queues {
+		wake := q.push(b)
 		q.mu.Unlock()
-		return false
+		wake.wakeUp()
 	}
-	wake := q.push(msgs)
-	q.mu.Unlock()
-	wake.wakeUp()
 	return true
 }
 
@@ -134,10 +141,10 @@ func (q *queue) unreserve(n int) {
 	}
 }
 
-func (q *queue) pushReserved(msgs []transport.Message) {
+func (q *queue) pushReserved(b batch) {
 	q.lock()
-	q.reserved -= len(msgs)
-	wake := q.push(msgs)
+	q.reserved -= b.len()
+	wake := q.push(b)
 	q.admit() // those that were for another group or for later have left their room
 	empty := q.empty()
 	q.mu.Unlock()
@@ -147,13 +154,16 @@ func (q *queue) pushReserved(msgs []transport.Message) {
 	}
 }
 
-// push stores msgs, those for another group aside, and returns the subscription to wake, if any.
-func (q *queue) push(msgs []transport.Message) *subscription {
+// push stores b, messages for another group aside, and returns the subscription to wake, if any.
+func (q *queue) push(b batch) *subscription {
 	if q.closed {
 		return nil
 	}
-	for i := range msgs {
-		m := &msgs[i]
+	if b.lazy != nil {
+		q.next().Lazy = b.lazy
+	}
+	for i := range b.msgs {
+		m := &b.msgs[i]
 		switch {
 		case m.TargetGroup != "" && m.TargetGroup != q.group:
 		case !m.NotBefore.IsZero() && m.NotBefore.After(time.Now()):
@@ -166,18 +176,25 @@ func (q *queue) push(msgs []transport.Message) *subscription {
 }
 
 func (q *queue) append(m *transport.Message) {
+	d := q.next()
+	d.Message, d.Attempt = m, m.Attempts+1
+}
+
+// next returns the place of the next delivery, to be filled in.
+func (q *queue) next() *transport.Delivery {
 	if q.tail.n == chunkSize {
 		q.tail.link = &chunk{}
 		q.tail = q.tail.link
 	}
 	q.seq++
 	d := &q.tail.deliveries[q.tail.n]
-	d.Message, d.Tag, d.Attempt = m, q.seq, m.Attempts+1
+	d.Tag, d.Attempt = q.seq, 1
 	q.tail.n++
 	q.waiting++
 	if !q.filled.Load() {
 		q.filled.Store(true)
 	}
+	return d
 }
 
 // toWake returns the active subscription if it waits and there is something that it may have.
@@ -236,6 +253,13 @@ func (q *queue) fetch(s *subscription, max int) []transport.Delivery {
 		q.waiting -= n
 		q.delivered.add(out)
 		q.admit()
+	}
+	if !s.lazy {
+		for i := range out {
+			if d := &out[i]; d.Message == nil {
+				d.Message, d.Lazy = d.Lazy.Message(), nil
+			}
+		}
 	}
 	if q.waiting+len(q.returned) == 0 {
 		q.filled.Store(false)

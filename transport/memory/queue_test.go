@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/postbus/postbus/transport"
 	"github.com/postbus/postbus/transport/memory"
-	"pgregory.net/rapid"
 )
 
 func TestDelays(t *testing.T) {
@@ -100,6 +98,33 @@ func TestTakeOver(t *testing.T) {
 			t.Errorf("the one that took over got %v, want %v", ids, want)
 		}
 	})
+}
+
+// A delivery that is held while thousands of later ones are settled can be settled still.
+func TestStragglers(t *testing.T) {
+	t.Parallel()
+	tr := open(t, memory.Config{Capacity: 100_000})
+	sub := join(t, tr, "billing")
+	publish(t, tr, batch("held", 3)...)
+	held := receive(t, sub, 3)
+	for range 3 {
+		publish(t, tr, batch("m", 5000)...)
+		drain(t, sub, 5000)
+	}
+	if pending := tr.Pending(); pending != 3 {
+		t.Errorf("Pending is %d, want 3", pending)
+	}
+	settle(t, sub, transport.Ack, held[0])
+	settle(t, sub, transport.Requeue, held[2], held[1], held[0])
+	for i, d := range receive(t, sub, 2) {
+		if want := held[i+1].ID; d.ID != want || d.Attempt != 2 {
+			t.Errorf("%s came with attempt %d, want %s with attempt 2", d.ID, d.Attempt, want)
+		}
+		settle(t, sub, transport.Ack, d)
+	}
+	if pending := tr.Pending(); pending != 0 {
+		t.Errorf("Pending is %d, want 0", pending)
+	}
 }
 
 func TestWaitIdle(t *testing.T) {
@@ -229,106 +254,4 @@ func TestWaitIdleHearsOfMessagesForNobody(t *testing.T) {
 			t.Fatalf("WaitIdle: %v, although nothing is under way: %d", err, tr.Pending())
 		}
 	}
-}
-
-// model is what a queue should do, for any sequence of calls.
-func TestQueueIsLikeItsModel(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		tr := memory.New(memory.Config{})
-		defer tr.Close()
-		subscribe := func(prefetch int) transport.Subscription {
-			sub, err := tr.Subscribe(t.Context(), transport.SubscribeConfig{Topic: topic, Group: "g", Prefetch: prefetch})
-			if err != nil {
-				rt.Fatal(err)
-			}
-			return sub
-		}
-		prefetch := rapid.IntRange(1, 100).Draw(rt, "prefetch")
-		sub := subscribe(prefetch)
-		var queued []int                // what is to come, in order
-		attempts := map[int]int{}       // deliveries that counted
-		var flight []transport.Delivery // unsettled
-		numbers := map[string]int{}     // by ID
-		next := 0
-		check := func(ds []transport.Delivery) {
-			for _, d := range ds {
-				n := numbers[d.ID]
-				if len(queued) == 0 || queued[0] != n {
-					rt.Fatalf("message %d came, want the first of %v", n, queued)
-				}
-				queued = queued[1:]
-				if d.Attempt != attempts[n]+1 {
-					rt.Fatalf("message %d came with attempt %d, want %d", n, d.Attempt, attempts[n]+1)
-				}
-				flight = append(flight, d)
-			}
-		}
-		back := func(d transport.Delivery, counts bool) {
-			n := numbers[d.ID]
-			if counts {
-				attempts[n]++
-			}
-			i, _ := slices.BinarySearch(queued, n)
-			queued = slices.Insert(queued, i, n)
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"publish": func(rt *rapid.T) {
-				msgs := batch(fmt.Sprint("m", next), rapid.IntRange(1, 150).Draw(rt, "n"))
-				for i := range msgs {
-					numbers[msgs[i].ID] = next
-					queued = append(queued, next)
-					next++
-				}
-				ctx := context.WithValue(t.Context(), transport.HandlerKey{}, true)
-				if err := tr.Publish(ctx, topic, msgs); err != nil {
-					rt.Fatal(err)
-				}
-			},
-			"receive": func(rt *rapid.T) {
-				if len(queued) == 0 || len(flight) >= prefetch {
-					rt.Skip()
-				}
-				ds, err := sub.Receive(t.Context(), rapid.IntRange(1, 200).Draw(rt, "max"))
-				if err != nil {
-					rt.Fatal(err)
-				}
-				if check(ds); len(flight) > prefetch {
-					rt.Fatalf("%d in flight, prefetch is %d", len(flight), prefetch)
-				}
-			},
-			"settle": func(rt *rapid.T) {
-				n := rapid.IntRange(0, len(flight)).Draw(rt, "n")
-				rand.Shuffle(len(flight), func(i, j int) { flight[i], flight[j] = flight[j], flight[i] })
-				var settlements []transport.Settlement
-				for _, d := range flight[:n] {
-					outcome := rapid.SampledFrom([]transport.Outcome{transport.Ack, transport.Ack, transport.Requeue, transport.Release}).Draw(rt, "outcome")
-					settlements = append(settlements, transport.Settlement{Tag: d.Tag, Outcome: outcome})
-					if outcome != transport.Ack {
-						back(d, outcome == transport.Requeue)
-					}
-				}
-				flight = slices.Clone(flight[n:])
-				if err := sub.Settle(t.Context(), settlements); err != nil {
-					rt.Fatal(err)
-				}
-			},
-			"reopen": func(rt *rapid.T) {
-				if err := sub.Close(); err != nil {
-					rt.Fatal(err)
-				}
-				for _, d := range flight {
-					back(d, false)
-				}
-				flight = nil
-				prefetch = rapid.IntRange(1, 100).Draw(rt, "prefetch")
-				sub = subscribe(prefetch)
-			},
-			"": func(rt *rapid.T) {
-				if got, want := tr.Pending(), len(queued)+len(flight); got != want {
-					rt.Fatalf("Pending is %d, want %d", got, want)
-				}
-			},
-		})
-	})
 }

@@ -12,18 +12,24 @@ import (
 // more than the message itself.
 const spins = 32
 
+// lull is how often Receive yields before it fetches, while messages come faster than it parks but slower than it takes
+// them: a batch of a few costs the publishers more, for the lock and its cache lines, than a batch of many.
+const lull = 8
+
 // subscription is one consumer of a queue. Its fields but wake and done are guarded by the queue's lock.
 type subscription struct {
 	q        *queue
 	prefetch int
+	lazy     bool
 	waiting  bool // parked, or about to: a message must be announced on wake
 	closed   bool
+	ahead    bool // of the publishers: the last batch was small; used by Receive alone
 	wake     chan struct{}
 	done     chan struct{}
 }
 
-func (q *queue) join(prefetch int) *subscription {
-	s := &subscription{q: q, prefetch: prefetch, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func (q *queue) join(prefetch int, lazy bool) *subscription {
+	s := &subscription{q: q, prefetch: prefetch, lazy: lazy, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	q.lock()
 	q.subs = append(q.subs, s)
 	q.mu.Unlock()
@@ -50,6 +56,11 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 		for spin := 0; spin < spins && !q.filled.Load(); spin++ {
 			runtime.Gosched()
 		}
+		if s.ahead {
+			for range lull {
+				runtime.Gosched()
+			}
+		}
 		q.lock()
 		if s.closed {
 			q.mu.Unlock()
@@ -58,10 +69,11 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 		if q.subs[0] == s {
 			if out := q.fetch(s, max); out != nil {
 				q.mu.Unlock()
+				s.ahead = len(out) < chunkSize/4
 				return out, nil
 			}
 		}
-		s.waiting = true
+		s.waiting, s.ahead = true, false
 		q.mu.Unlock()
 		select {
 		case <-s.wake:

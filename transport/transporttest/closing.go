@@ -46,7 +46,7 @@ func checkGivesBack(h *harness) {
 		h.same(d, msgs[2*i])
 	}
 	h.settle(sub, transport.Requeue, ds...)
-	ds = h.expect(sub, msgs[0], msgs[2])
+	h.expect(sub, msgs[0], msgs[2])
 	h.closeSub(sub)
 	sub = h.join(h.tr, topic, group)
 	for _, d := range h.expect(sub, msgs[0], msgs[2]) {

@@ -151,7 +151,7 @@ func (h *harness) attempt(d transport.Delivery, want int) {
 	h.Helper()
 	exact := !h.cfg.InexactAttempts || want == 1
 	if d.Attempt != want && (exact || d.Attempt < 2) {
-		h.broken("%s has Attempt %d, want %d", h.label(d.ID), d.Attempt, want)
+		h.broken("%s has Attempt %d, want %d", h.labelOf(d), d.Attempt, want)
 	}
 }
 
@@ -164,7 +164,7 @@ func (h *harness) attemptReleased(d transport.Delivery, n int) {
 			least = min(n, 2) // it knows no more than that there was a delivery before
 		}
 		if d.Attempt < least {
-			h.broken("%s has Attempt %d, want %d or more", h.label(d.ID), d.Attempt, least)
+			h.broken("%s has Attempt %d, want %d or more", h.labelOf(d), d.Attempt, least)
 		}
 		return
 	}

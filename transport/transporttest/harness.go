@@ -163,6 +163,14 @@ func (h *harness) label(id string) string {
 	return fmt.Sprintf("%.50q", id)
 }
 
+// labelOf names a delivery in errors.
+func (h *harness) labelOf(d transport.Delivery) string {
+	if d.Message == nil && d.Lazy != nil {
+		return h.label(d.Lazy.Message().ID)
+	}
+	return h.label(d.ID)
+}
+
 func (h *harness) list(ds []transport.Delivery) string {
 	var b strings.Builder
 	for i, d := range ds {
@@ -170,7 +178,7 @@ func (h *harness) list(ds []transport.Delivery) string {
 			fmt.Fprintf(&b, " and %d more", len(ds)-i)
 			break
 		}
-		fmt.Fprintf(&b, " %s", h.label(d.ID))
+		fmt.Fprintf(&b, " %s", h.labelOf(d))
 		if d.Attempt != 1 {
 			fmt.Fprintf(&b, " (attempt %d)", d.Attempt)
 		}

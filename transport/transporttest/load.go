@@ -178,11 +178,11 @@ func comeAndGo(h *harness, topic, group string, done *ledger) error {
 func comeOnce(h *harness, topic, group string, done *ledger) (err error) {
 	sub, err := h.tr.Subscribe(h.Context(), transport.SubscribeConfig{Topic: topic, Group: group, Prefetch: 12})
 	if err != nil {
-		return fmt.Errorf("Subscribe: %w", err)
+		return fmt.Errorf("in Subscribe: %w", err)
 	}
 	defer func() {
 		if closed := sub.Close(); err == nil && closed != nil {
-			err = fmt.Errorf("Subscription.Close: %w", closed)
+			err = fmt.Errorf("in Subscription.Close: %w", closed)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(h.Context(), h.cfg.Quiet)
@@ -192,7 +192,7 @@ func comeOnce(h *harness, topic, group string, done *ledger) (err error) {
 		return nil // the others have it all
 	}
 	if err != nil {
-		return fmt.Errorf("Receive: %w", err)
+		return fmt.Errorf("in Receive: %w", err)
 	}
 	for i, d := range ds {
 		done.mu.Lock()
@@ -205,7 +205,7 @@ func comeOnce(h *harness, topic, group string, done *ledger) (err error) {
 			continue
 		}
 		if err := sub.Settle(h.Context(), []transport.Settlement{{Tag: d.Tag, Outcome: transport.Ack}}); err != nil {
-			return fmt.Errorf("Settle: %w", err)
+			return fmt.Errorf("in Settle: %w", err)
 		}
 		done.mu.Lock()
 		done.acked[d.ID] = true

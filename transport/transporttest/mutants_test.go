@@ -21,8 +21,10 @@ var mutants = []struct {
 	{"takes one byte less", nil, []string{"publish/too large"}},
 	{"takes unsupported", &nothing, []string{"publish/unsupported"}},
 	{"changes messages", nil, []string{"publish/changes nothing"}},
+	{"publishes and fails when full", nil, []string{"publish/back-pressure"}},
+	{"hangs when full", nil, []string{"publish/back-pressure"}},
 	{"publishes and fails", nil, []string{"publish/context"}},
-	{"open after close", nil, []string{"publish/closed", "subscribe/closed", "close/transport"}},
+	{"open after close", nil, []string{"publish/closed", "subscribe/closed", "close/transport", "lazy/closed"}},
 
 	{"loses causation", nil, []string{"message/all fields", "message/texts"}},
 	{"times in seconds", nil, []string{"message/all fields", "message/time"}},
@@ -62,6 +64,7 @@ var mutants = []struct {
 	{"loses on context", nil, []string{"receive/context loses nothing"}},
 	{"does not wake at close", nil, []string{"receive/closed subscription", "receive/closed transport"}},
 	{"hides ErrClosed", nil, []string{"receive/closed subscription", "receive/closed transport"}},
+	{"requeue marks the message", nil, []string{"receive/changes nothing", "settle/requeue"}},
 	{"reuses tags", nil, []string{"receive/tags"}},
 
 	{"acks ranges", nil, []string{"settle/exact", "settle/exact after restart"}},
@@ -103,6 +106,11 @@ var mutants = []struct {
 	{"names are cut", nil, []string{"names/topics", "names/groups"}},
 	{"names lose signs", nil, []string{"names/topics", "names/groups"}},
 	{"names are joined", nil, []string{"names/joined"}},
+
+	{"all are lazy", nil, []string{"lazy/deliveries", "lazy/takeover"}},
+	{"none is lazy", nil, []string{"lazy/deliveries"}},
+	{"lazy is always new", nil, []string{"lazy/outcomes", "lazy/takeover"}},
+	{"lazy goes last", nil, []string{"lazy/order"}},
 
 	{"close fails the second time", nil, []string{"close/idempotent"}},
 	{"close counts", nil, []string{"close/gives back"}},

@@ -23,6 +23,7 @@ var publishChecks = []check{
 	{"publish/unsupported", "without Capabilities.Delay a message with NotBefore fails with ErrUnsupported, without Capabilities.Target one with TargetGroup does.", checkUnsupported},
 	{"publish/changes nothing", "a message that was handed to Publish is not changed.", checkChangesNothing},
 	{"publish/context", "Publish returns nil only when the messages are safe; when ctx ends it returns.", checkPublishContext},
+	{"publish/back-pressure", "Publish that waits for room returns when ctx ends, and has published nothing then.", checkBackPressure},
 	{"publish/closed", "once the transport is closed, Publish returns ErrClosed.", checkPublishClosed},
 }
 
@@ -187,6 +188,31 @@ func checkPublishContext(h *harness) {
 		h.quiet(sub, "Publish returned the error of its context, and not that the outcome is unknown")
 	default:
 		h.broken("Publish with a context that has ended returned neither nil nor its error: %v", err)
+	}
+}
+
+// checkBackPressure publishes much that nobody receives. A transport may take it all.
+func checkBackPressure(h *harness) {
+	topic, group := h.name("topic"), h.name("group")
+	sub := h.join(h.tr, topic, group)
+	var taken []transport.Message
+	unknown := false
+	for range 12 {
+		msgs := h.messages(150, "k")
+		err := h.do("Publish", 10*h.cfg.Quiet, func(ctx context.Context) error { return h.tr.Publish(ctx, topic, msgs) })
+		if err == nil {
+			taken = append(taken, msgs...)
+			continue
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			h.broken("Publish with a context that ended while it waited returned %v", err)
+		}
+		unknown = errors.Is(err, transport.ErrOutcomeUnknown)
+		break
+	}
+	h.drain(sub, taken...)
+	if !unknown {
+		h.quiet(sub, fmt.Sprintf("the %d messages that were published have come", len(taken)))
 	}
 }
 

@@ -16,6 +16,7 @@ var receiveChecks = []check{
 	{"receive/context loses nothing", "no delivery is lost when the context of Receive ends.", checkReceiveLosesNothing},
 	{"receive/closed subscription", "Receive, also a waiting one, returns ErrClosed once the subscription is closed.", checkReceiveClosedSub},
 	{"receive/closed transport", "Receive, also a waiting one, returns ErrClosed once the transport is closed.", checkReceiveClosedTransport},
+	{"receive/changes nothing", "a message that came from Receive is not changed, also not when it comes again.", checkReceivedUnchanged},
 	{"receive/tags", "a tag names one delivery within its subscription.", checkTags},
 }
 
@@ -211,4 +212,21 @@ func checkTags(h *harness) {
 	msgs = h.messages(4, "k")
 	h.publish(h.tr, topic, msgs...)
 	see(h.expect(sub, msgs...))
+}
+
+func checkReceivedUnchanged(h *harness) {
+	topic, group := h.name("topic"), h.name("group")
+	sub, other := h.join(h.tr, topic, group), h.join(h.tr, topic, h.name("group"))
+	m := fullMessage(h)
+	h.publish(h.tr, topic, m)
+	first := h.expect(sub, m)[0]
+	h.settle(sub, transport.Requeue, first)
+	again := h.expect(sub, m)[0]
+	h.same(first, m)
+	h.settle(other, transport.Requeue, h.expect(other, m)...)
+	h.ack(other, h.expect(other, m)...)
+	h.same(again, m)
+	h.ack(sub, again)
+	h.same(first, m)
+	h.same(again, m)
 }

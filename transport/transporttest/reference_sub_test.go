@@ -13,6 +13,7 @@ type refSub struct {
 	r        *reference
 	group    *group
 	prefetch int
+	lazy     bool
 	closed   bool
 	done     chan struct{}
 }
@@ -86,7 +87,10 @@ func (s *refSub) receiveNow(ctx context.Context, limit int) (out []transport.Del
 			st.tag = uint64(s.tagOf(st))
 		}
 		d := transport.Delivery{Message: &st.msg, Tag: st.tag, Attempt: st.attempts}
-		r.spoilDelivery(&d)
+		if st.lazy != nil && (s.lazy || r.has("all are lazy")) && !r.has("none is lazy") {
+			d.Message, d.Lazy = nil, st.lazy
+		}
+		r.spoilDelivery(st, &d)
 		out = append(out, d)
 	}
 	if err != nil { // it loses on context
@@ -238,6 +242,11 @@ func (s *refSub) requeue(st *state) {
 	case r.has("requeue duplicates") && st.attempts == 1:
 		double := *st.record
 		r.topics[s.group.topic] = append(r.topics[s.group.topic], &double)
+	case r.has("requeue marks the message"):
+		st.msg.CausationID += "again"
+	case r.has("lazy goes last") && st.lazy != nil:
+		r.late++
+		st.late = r.late
 	case r.has("requeue changes"):
 		st.msg.Metadata = nil
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,8 +30,9 @@ type disk struct {
 
 // record is a message as it is kept.
 type record struct {
-	msg transport.Message
-	at  time.Time
+	msg  transport.Message
+	lazy transport.Lazy // of which msg was made
+	at   time.Time
 }
 
 type group struct {
@@ -101,87 +101,6 @@ func (r *reference) Capabilities() transport.Capabilities {
 	return caps
 }
 
-func (r *reference) Publish(ctx context.Context, topic string, msgs []transport.Message) error {
-	failed := r.check(topic, msgs)
-	partial, some := errors.AsType[*transport.PublishError](failed)
-	if failed != nil && (!some || r.has("partial publishes none")) {
-		return failed
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.closed && !r.has("open after close"):
-		return transport.ErrClosed
-	case r.has("empty batch fails") && len(msgs) == 0, r.has("no group fails") && r.noGroup(topic):
-		return errors.New("broken")
-	case ctx.Err() != nil && !r.has("publishes and fails"):
-		return ctx.Err()
-	}
-	for i := range msgs {
-		if !some || partial.Errs[i] == nil {
-			r.store(r.derive(topic), &msgs[i], i)
-		}
-	}
-	if !r.has("does not wake") {
-		r.wake()
-	}
-	if some && r.has("partial is whole") {
-		return partial.Errs[1]
-	}
-	return errors.Join(failed, ctx.Err())
-}
-
-func (r *reference) check(topic string, msgs []transport.Message) error {
-	caps := r.caps
-	switch {
-	case r.has("takes invalid messages") && transport.CheckName("topic", topic) == nil,
-		r.has("takes invalid topics") && transport.CheckName("topic", topic) != nil:
-		return nil
-	case r.has("takes too large"):
-		caps.MaxPayload = 0
-	case r.has("takes one byte less"):
-		caps.MaxPayload--
-	case r.has("takes unsupported"):
-		caps.Delay, caps.Target = true, true
-	}
-	return transport.CheckBatch(caps, topic, msgs)
-}
-
-func (r *reference) noGroup(topic string) bool {
-	for _, g := range r.groups {
-		if g.topic == topic {
-			return false
-		}
-	}
-	return true
-}
-
-func (r *reference) store(topic string, m *transport.Message, i int) {
-	rec := &record{*m, time.Now()}
-	c := &rec.msg
-	c.Metadata, c.Payload = maps.Clone(m.Metadata), slices.Clone(m.Payload)
-	if len(m.Metadata) == 0 {
-		c.Metadata = nil
-	}
-	if !r.caps.Values {
-		c.Value = nil
-	}
-	r.spoilMessage(m, c)
-	log := r.topics[topic]
-	switch {
-	case r.has("loses") && len(log) == 2, r.has("loses of a large batch") && i == 2500:
-	case r.has("duplicates") && len(log) == 2:
-		double := *rec
-		r.topics[topic] = append(log, rec, &double)
-	case r.has("reverses batches"):
-		r.topics[topic] = slices.Insert(log, len(log)-i, rec)
-	case r.has("swaps") && len(log)%5 == 4:
-		r.topics[topic] = slices.Insert(log, len(log)-1, rec)
-	default:
-		r.topics[topic] = append(log, rec)
-	}
-}
-
 func (r *reference) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (transport.Subscription, error) {
 	if err := cfg.Check(); err != nil && !r.has("takes invalid configurations") {
 		return nil, err
@@ -197,7 +116,7 @@ func (r *reference) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 	if cfg.Prefetch == 0 {
 		cfg.Prefetch = transport.DefaultPrefetch
 	}
-	s := &refSub{r: r, group: r.group(cfg), prefetch: r.spoilPrefetch(cfg.Prefetch), done: make(chan struct{})}
+	s := &refSub{r: r, group: r.group(cfg), prefetch: r.spoilPrefetch(cfg.Prefetch), lazy: cfg.Lazy, done: make(chan struct{})}
 	s.group.subs++
 	s.group.joined++
 	r.spoilJoin(s.group)

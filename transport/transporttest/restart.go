@@ -28,7 +28,7 @@ func (h *harness) restart() {
 func checkRestartMessages(h *harness) {
 	h.needDurable()
 	topic, group := h.name("topic"), h.name("group")
-	sub := h.join(h.tr, topic, group)
+	h.join(h.tr, topic, group)
 	msgs := h.messages(6, "k")
 	msgs[0] = fullMessage(h)
 	msgs[0].Key = "k"
@@ -36,7 +36,7 @@ func checkRestartMessages(h *harness) {
 	h.restart()
 	h.publish(h.tr, topic, msgs[3:]...) // while nobody subscribes
 	h.restart()
-	sub = h.join(h.tr, topic, group)
+	sub := h.join(h.tr, topic, group)
 	for i, d := range h.drain(sub, msgs...) {
 		h.same(d, msgs[i])
 	}

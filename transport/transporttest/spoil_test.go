@@ -1,6 +1,7 @@
 package transporttest
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -58,9 +59,12 @@ func (r *reference) spoilState(st *state) {
 	}
 }
 
-func (r *reference) spoilDelivery(d *transport.Delivery) {
-	if r.has("forgets Attempts") {
-		d.Attempt -= d.Attempts
+func (r *reference) spoilDelivery(st *state, d *transport.Delivery) {
+	switch {
+	case r.has("forgets Attempts"):
+		d.Attempt -= st.msg.Attempts
+	case r.has("lazy is always new") && st.lazy != nil:
+		d.Attempt = 1
 	}
 }
 
@@ -146,5 +150,25 @@ func (r *reference) spoilJoin(g *group) {
 		if due := st.msg.NotBefore; !due.IsZero() && due.Before(time.Now()) {
 			st.acked = true
 		}
+	}
+}
+
+// spoilFull makes a Publish wait, as one to a full queue does.
+func (r *reference) spoilFull(ctx context.Context, topic string) error {
+	r.mu.Lock()
+	full := len(r.topics[topic]) > 1000
+	r.mu.Unlock()
+	done := ctx.Done()
+	switch {
+	case !full, !r.has("publishes and fails when full") && !r.has("hangs when full"):
+		return nil
+	case r.has("hangs when full"):
+		done = nil
+	}
+	select {
+	case <-done:
+		return ctx.Err()
+	case <-r.ended:
+		return transport.ErrClosed
 	}
 }

@@ -42,17 +42,17 @@ func TestARightTransportPasses(t *testing.T) {
 		skipped []string // families of checks that may be skipped
 	}{
 		"everything": {everything, nil, []string{"publish/unsupported", "subscribe/no replay"}},
-		"per key":    {few, nil, []string{"publish/", "subscribe/no replay"}},
+		"per key":    {few, nil, []string{"publish/", "subscribe/no replay", "lazy/"}},
 		"nothing": {
 			transport.Capabilities{}, nil,
-			[]string{"publish/too large", "order/", "delay/", "target/", "restart/", "subscribe/start", "settle/exact after restart"},
+			[]string{"publish/too large", "order/", "delay/", "target/", "lazy/", "restart/", "subscribe/start", "settle/exact after restart"},
 		},
 		"by its own admission": {
 			transport.Capabilities{Order: transport.OrderPerTopic},
 			func(cfg *Config) {
 				cfg.InFlight, cfg.InexactAttempts, cfg.ReleaseCounts, cfg.Ephemeral = 1, true, true, true
 			},
-			[]string{"publish/too large", "order/", "delay/", "target/", "restart/", "subscribe/", "receive/", "settle/", "close/", "load/"},
+			[]string{"publish/too large", "order/", "delay/", "target/", "lazy/", "restart/", "subscribe/", "receive/", "settle/", "close/", "load/"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,18 +1,7 @@
 // Package transporttest holds the suite that every driver of package transport must pass.
 //
 // Each check is of one rule of the contract, which stands in the comments of package transport; a failure says which
-// rule was broken. What a transport cannot do, by its Capabilities, is skipped.
-//
-//	func TestConformance(t *testing.T) {
-//		transporttest.Run(t, transporttest.Config{
-//			New: func(t testing.TB) transporttest.Opener {
-//				path := filepath.Join(t.TempDir(), "test.db")
-//				return func(ctx context.Context) (transport.Transport, error) {
-//					return transport.Open(ctx, "sqlite:"+path)
-//				}
-//			},
-//		})
-//	}
+// rule was broken. What a transport cannot do, by its Capabilities, is skipped. The example of [Run] is the test of a driver.
 //
 // The suite waits for what must come with a deadline, and for what must not come with a short quiet window; it never
 // relies on the speed of a transport.
@@ -137,7 +126,7 @@ func runCheck(t testing.TB, cfg Config, c check) {
 func checks() (all []check) {
 	for _, family := range [][]check{
 		publishChecks, messageChecks, subscribeChecks, receiveChecks, settleChecks, orderChecks, timingChecks,
-		nameChecks, closeChecks, loadChecks, restartChecks,
+		nameChecks, lazyChecks, closeChecks, loadChecks, restartChecks,
 	} {
 		all = append(all, family...)
 	}

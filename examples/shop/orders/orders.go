@@ -53,7 +53,7 @@ func (m *Module) submitted(ctx context.Context, e submission) error {
 	// the order came with is finished the second time, if it was not the first time.
 	message := ""
 	if d, ok := bus.DeliveryFrom(ctx); ok {
-		message = d.ID
+		message = d.Message().ID
 	}
 	duplicate, err := m.book.take(o, message)
 	if err != nil {
