@@ -45,6 +45,13 @@
 // were not fetched yet; a classic queue gives it its old place, a quorum queue the place behind those that were requeued
 // before it.
 //
+// When a channel ends, by a lost connection or by Close, its queue brings again what was unsettled: a classic queue in the
+// order of places, a quorum queue in the order in which it gave the messages out last, so that one which was requeued and
+// given out again comes behind those it was before. The next channel of the same Transport puts them back in their places.
+// Another process cannot: if it takes over a quorum queue while a requeued message and later ones are unsettled, the later
+// ones come first. Where that matters, use classic queues. A duplicate of what was acknowledged on the lost channel can
+// come at any time.
+//
 // # Delays
 //
 // A message with NotBefore waits in the broker, without a plugin: it walks down a ladder of queues "postbus.delay.N", in

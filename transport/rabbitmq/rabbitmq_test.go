@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -16,9 +17,16 @@ import (
 	"github.com/postbus/postbus/transport/rabbitmq"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The tests wait for the broker most of the time. -parallel on the command line has the last word.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	// Watermill's TestReconnect leaves behind a goroutine that reads a channel of its own, which it never closes.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"))
+}
 
-// vhostURL returns the URL of the shared broker.
+// brokerURL returns the URL of the shared broker.
 func brokerURL(t testing.TB) string { t.Helper(); return testservices.RabbitMQ(t) }
 
 // with returns the URL with a query.
