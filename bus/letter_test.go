@@ -113,3 +113,33 @@ func TestReferenceForAForeignSubscription(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// stranger is a transport.Lazy that no bus has made.
+type stranger struct{ message transport.Message }
+
+func (s *stranger) Message() *transport.Message { return &s.message }
+
+func TestLazyOfAForeignPublisher(t *testing.T) {
+	t.Parallel()
+	tr := memory.New(memory.Config{Share: true})
+	got := make(chan placed, 2)
+	run(t, bus.Config{Transport: tr}, func(b *bus.Bus) {
+		bus.Handle(b, "g", func(_ context.Context, e placed) error {
+			got <- e
+			if len(got) == 1 {
+				return bus.RetryAfter(0, errors.New("again"))
+			}
+			return nil
+		})
+	})
+	want := placed{Order: "1"}
+	if err := tr.PublishLazy(t.Context(), "orders", &stranger{transport.Message{ID: "1", Name: "orders.placed", Value: want}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || <-got != want || <-got != want {
+		t.Error("the event did not come twice as it was")
+	}
+}

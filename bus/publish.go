@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
 // slabSize is how many messages share one allocation: few enough that one which is kept does not keep much.
 const slabSize = 32
+
+// largePayload is the size from which on a payload does not stay in a slab, where it would live as long as the others.
+const largePayload = 8 << 10
 
 // take returns n zero messages. The transport gets them for good.
 func (o *outgoing) take(n int) []transport.Message {
@@ -125,7 +129,7 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 	}()
 	now := b.clock.read()
 	cause, correlation := originOf(ctx)
-	msgs = o.take(len(events))
+	msgs, large := o.take(len(events)), false
 	for ; i < len(events); i++ {
 		m, e := &msgs[i], events[i]
 		if w, ok := e.(*wrapped); ok {
@@ -161,11 +165,17 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
 			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
+		large = large || len(m.Payload) >= largePayload
 		if len(events) > 1 { // else the transport refuses it, and with it all
 			if err = transport.CheckBatch(b.caps, r.topic, msgs[i:i+1]); err != nil {
 				return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, asInvalid(err))
 			}
 		}
+	}
+	if large {
+		slab := msgs
+		msgs = slices.Clone(slab)
+		clear(slab)
 	}
 	return msgs, topic, nil
 }
@@ -270,8 +280,8 @@ func (b *Bus) route(name string) (*route, error) {
 	r := &route{b, strings.Clone(name), topic}
 	b.routing.Lock()
 	defer b.routing.Unlock()
-	routes := maps.Clone(*b.routes.Load())
-	if len(routes) < maxRoutes {
+	if known := *b.routes.Load(); len(known) < maxRoutes {
+		routes := maps.Clone(known)
 		routes[r.name] = r
 		b.routes.Store(&routes)
 	}

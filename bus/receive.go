@@ -92,9 +92,13 @@ func (c *consumer) admit(batch []transport.Delivery) {
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
 		t.Topic, t.Group, t.Attempt = c.topic, c.group, d.Attempt
-		if t.message, t.delivered = d.Message, d.Message; d.Message == nil {
-			t.letter = d.Lazy.(*letter)
+		if t.message = d.Message; t.message == nil {
+			var ours bool
+			if t.letter, ours = d.Lazy.(*letter); !ours { // published past the bus, onto the transport
+				t.message = d.Lazy.Message()
+			}
 		}
+		t.delivered = t.message
 		c.unsettled++
 		c.admitted++
 		t.number = c.admitted

@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,7 @@ var (
 func Breaker(cfg BreakerConfig) bus.Middleware {
 	cfg.Failures = orDefault(cfg.Failures, DefaultBreakerFailures)
 	cfg.MinRequests = orDefault(cfg.MinRequests, DefaultBreakerMinRequests)
-	cfg.Window = orDefault(cfg.Window, DefaultBreakerWindow)
+	cfg.Window = min(orDefault(cfg.Window, DefaultBreakerWindow), math.MaxInt64/2) // gobreaker adds to it
 	cfg.OpenFor = orDefault(cfg.OpenFor, DefaultBreakerOpenFor)
 	if cfg.If == nil {
 		cfg.If = func(err error) bool { return !bus.IsPermanent(err) }

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -129,5 +130,16 @@ func TestBreakerProbes(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestBreakerThatNeverForgets(t *testing.T) {
+	t.Parallel()
+	h := middleware.Breaker(middleware.BreakerConfig{Window: math.MaxInt64, OpenFor: math.MaxInt64, Failures: 2})(
+		func(context.Context, *bus.Delivery) error { return errFlaky })
+	for i, want := range []error{errFlaky, errFlaky, middleware.ErrOpen} {
+		if err := h(t.Context(), delivery()); !errors.Is(err, want) {
+			t.Errorf("outcome %d is %v, want %v", i, err, want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 
 	"github.com/postbus/postbus/bus"
 )
@@ -38,7 +39,7 @@ type QuarantineConfig struct {
 // once, any other (bus.RetryAfter too) with the last attempt. A message that comes after its last attempt, because its
 // handling ends the process, goes there without being handled again.
 //
-// If the store fails the error is returned, nothing is acknowledged, and the message comes again. Errors while the bus
+// If the store fails, or panics, the error is returned, nothing is acknowledged, and the message comes again. Errors while the bus
 // stops are no attempts. It belongs outside of Retry; inside of it a quarantined message would be a success. Without a
 // store it is nil, which bus.New refuses.
 func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
@@ -47,7 +48,7 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 	}
 	attempts, log := orDefault(cfg.Attempts, DefaultQuarantineAttempts), logger(cfg.Logger)
 	put := func(ctx context.Context, d *bus.Delivery, cause error) error {
-		if err := store.Put(ctx, d, cause); err != nil {
+		if err := putSafely(ctx, store, d, cause); err != nil {
 			// The verdict of the cause is not wrapped, for it does not speak about this error.
 			return fmt.Errorf("middleware: quarantine: %w; the message failed with: %v", err, cause)
 		}
@@ -66,4 +67,14 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 			return put(ctx, d, err)
 		}
 	}
+}
+
+// putSafely makes an error of a panic: Recover is further inside, and the message must come again.
+func putSafely(ctx context.Context, store Quarantine, d *bus.Delivery, cause error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the store panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return store.Put(ctx, d, cause)
 }

@@ -127,3 +127,20 @@ func TestQuarantinedLogs(t *testing.T) {
 		}
 	}
 }
+
+// trapdoor is a quarantine whose Put panics.
+type trapdoor struct{}
+
+func (trapdoor) Put(context.Context, *bus.Delivery, error) error {
+	panic(bus.Permanent(errors.New("no disk")))
+}
+
+func TestQuarantinedIfTheStorePanics(t *testing.T) {
+	t.Parallel()
+	h := middleware.Quarantined(trapdoor{}, middleware.QuarantineConfig{Logger: quiet})(
+		func(context.Context, *bus.Delivery) error { return bus.Permanent(errFlaky) })
+	err := h(t.Context(), delivery())
+	if err == nil || bus.IsPermanent(err) || !strings.Contains(err.Error(), "no disk") || !strings.Contains(err.Error(), "trapdoor") {
+		t.Errorf("the outcome is %v; want an error with the panic and its stack, by which the message comes again", err)
+	}
+}

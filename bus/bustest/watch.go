@@ -167,6 +167,7 @@ func (w *watch) Publish(ctx context.Context, topic string, msgs []transport.Mess
 
 // Subscribe implements transport.Transport.
 func (w *watch) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (transport.Subscription, error) {
+	cfg.Lazy = false // the books go by the message
 	sub, err := w.Transport.Subscribe(ctx, cfg)
 	if err != nil {
 		return nil, err

@@ -53,6 +53,20 @@ func TestBinary(t *testing.T) {
 		})
 	}
 
+	t.Run("full disk", func(t *testing.T) {
+		disk, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip("this system has no /dev/full")
+		}
+		defer disk.Close()
+		cmd, wait := start(t)
+		cmd.Stdout = disk
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wait().expect(t, exitFailed, "shop: the summary cannot be written: ")
+	})
+
 	t.Run("Ctrl-C", func(t *testing.T) {
 		cmd, wait := start(t, "--orders", "-")
 		in, err := cmd.StdinPipe()

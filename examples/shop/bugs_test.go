@@ -31,7 +31,7 @@ func TestBugsAreSeen(t *testing.T) {
 	}{
 		"the payment is forgotten": {
 			"payments", "orders.payable", forget,
-			[]string{"FAILED: nothing has moved for 5m", "BOOKS DO NOT BALANCE", "order o-1: came no further than reserved", "held for orders"},
+			[]string{"FAILED: patience ran out: nothing has moved for 5m", "BOOKS DO NOT BALANCE", "order o-1: came no further than reserved", "held for orders"},
 		},
 		"the parcel is forgotten": {
 			"shipping", "orders.paid", forget, []string{"order o-1: came no further than paid", "money: shipped orders are worth"},

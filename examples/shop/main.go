@@ -99,14 +99,16 @@ func (p *program) run(ctx context.Context, args []string) int {
 	case stopped != nil:
 		e.problem = stopped.Error()
 	}
-	summarize(p.stdout, &all, last, e)
 	switch {
 	case e.interrupted:
-		return exitInterrupted
+		status = exitInterrupted
 	case e.problem != "" || len(e.faults) > 0:
-		return exitFailed
+		status = exitFailed
 	}
-	return exitOK
+	if err := summarize(p.stdout, &all, last, e); err != nil {
+		return fail(max(status, exitFailed), err)
+	}
+	return status
 }
 
 // open makes the shop and its bus.
@@ -167,7 +169,11 @@ func work(ctx context.Context, s *shop, con *console, patience time.Duration, fe
 			if reading {
 				<-fed
 			}
-			return errors.Join(failed, fmt.Errorf("nothing has moved for %v", patience))
+			err := fmt.Errorf("patience ran out: nothing has moved for %v", patience)
+			if failed != nil {
+				err = fmt.Errorf("%w; and before that: %w", err, failed)
+			}
+			return err
 		}
 	}
 }

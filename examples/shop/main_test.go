@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -160,12 +161,61 @@ func TestFlags(t *testing.T) {
 		{"--transport memory:?size=3", exitUsage, "known: capacity"},
 		{"--bogus", exitUsage, "-bogus"},
 		{"--patience 0s", exitUsage, "must be positive"},
+		{"--patience 5", exitUsage, `invalid value "5" for flag -patience: needs a unit, such as 5s`},
+		{"--patience soon", exitUsage, `invalid value "soon" for flag -patience: must be a number with a unit, such as 30s`},
 		{"--rate -1", exitUsage, "--rate -1"},
 		{"--rate NaN", exitUsage, "--rate NaN"},
 		{"more", exitUsage, `unexpected argument "more"`},
 	} {
 		t.Run(strings.Fields(tc.args)[0], func(t *testing.T) {
 			run(t, nil, nil, strings.Fields(tc.args)...).expect(t, tc.status, tc.want)
+		})
+	}
+}
+
+// Whoever waits too short a time is told so, before what is therefore not finished.
+func TestPatience(t *testing.T) {
+	forgotten := breaking("payments", "orders.payable", func(context.Context, func() error) error { return nil })
+	for name, tc := range map[string]struct {
+		input io.Reader
+		want  string
+	}{
+		"work": {strings.NewReader(one), "FAILED: patience ran out: nothing has moved for 1ns.\n"},
+		"input broken off": {
+			io.MultiReader(strings.NewReader(one+"\n"), iotest.ErrReader(errors.New("disk on fire"))),
+			"FAILED: patience ran out: nothing has moved for 1ns; and before that: after line 1: disk on fire.\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, tc.input, forgotten, "--orders", "-", "--patience", "1ns")
+			r.expect(t, exitFailed, tc.want+"\nTHE BOOKS DO NOT BALANCE:", "came no further than reserved")
+		})
+	}
+}
+
+// full is a disk that has no room left, as /dev/full.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args   []string
+		stdin  string
+		status int
+		want   string
+	}{
+		"summary":              {[]string{"--orders", "-"}, one, exitFailed, "shop: the summary cannot be written: no space left on device\n"},
+		"summary of a failure": {[]string{"--orders", "-"}, "what?", exitFailed, "shop: the summary cannot be written: no space left on device\n"},
+		"help":                 {[]string{"--help"}, "", exitFailed, "shop: the help cannot be written: no space left on device\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var stderr bytes.Buffer
+				p := program{stdin: strings.NewReader(tc.stdin), stdout: full{}, stderr: &stderr}
+				status := p.run(t.Context(), tc.args)
+				result{status: status, stderr: stderr.String()}.expect(t, tc.status, tc.want)
+			})
 		})
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -37,7 +38,7 @@ The card "card-declined" is declined; "card-flaky" makes the bank time out twice
 
 Exit status:
   0    all orders have come to their end, and the books balance
-  1    they do not, or no line was an order
+  1    they do not, no line was an order, or the summary cannot be written
   2    wrong flags, or the input or the transport cannot be opened
   130  interrupted (Ctrl-C): what was begun is finished, the summary is partial
 `
@@ -50,14 +51,18 @@ func parse(args []string, stdout, stderr io.Writer) (o options, status int, done
 	flags.Usage = func() {}
 	flags.StringVar(&o.orders, "orders", "", "read the orders from `FILE`; - is standard input (default: the built-in day)")
 	flags.StringVar(&o.transport, "transport", "memory:", "the `URL` of what carries the messages")
-	flags.DurationVar(&o.patience, "patience", 30*time.Second, "give up when nothing has moved for this `TIME`")
+	o.patience = 30 * time.Second
+	flags.Var((*span)(&o.patience), "patience", "give up when nothing has moved for this `TIME`")
 	flags.Float64Var(&o.rate, "rate", 0, "put at most `N` lines per second on the bus; 0 is no limit")
 	err := flags.Parse(args)
 	switch {
 	case err == flag.ErrHelp:
 		text.Reset()
 		flags.PrintDefaults()
-		fmt.Fprintf(stdout, usage, text.String())
+		if _, err := fmt.Fprintf(stdout, usage, text.String()); err != nil {
+			fmt.Fprintf(stderr, "shop: the help cannot be written: %v\n", err)
+			return o, exitFailed, true
+		}
 		return o, exitOK, true
 	case err != nil:
 	case flags.NArg() > 0:
@@ -72,6 +77,25 @@ func parse(args []string, stdout, stderr io.Writer) (o options, status int, done
 		return o, exitUsage, true
 	}
 	return o, exitOK, false
+}
+
+// span is a duration as a flag. Of one without a unit it says what is missing, as that of package flag does not.
+type span time.Duration
+
+// String implements flag.Value.
+func (s *span) String() string { return time.Duration(*s).String() }
+
+// Set implements flag.Value.
+func (s *span) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		if with, err := time.ParseDuration(text + "s"); err == nil && with > 0 {
+			return fmt.Errorf("needs a unit, such as %ss", text)
+		}
+		return errors.New("must be a number with a unit, such as 30s")
+	}
+	*s = span(d)
+	return nil
 }
 
 // input opens what is to be read, and names it.

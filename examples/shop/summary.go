@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"time"
@@ -20,8 +21,17 @@ type ending struct {
 // mostShown is how many entries of a list the summary shows.
 const mostShown = 20
 
-// summarize writes what a person wants to know in the end.
-func summarize(w io.Writer, b *books, t tally, e ending) {
+// summarize writes what a person wants to know in the end. The error is that of writing it.
+func summarize(out io.Writer, b *books, t tally, e ending) error {
+	w := &bytes.Buffer{}
+	tell(w, b, t, e)
+	if _, err := w.WriteTo(out); err != nil {
+		return fmt.Errorf("the summary cannot be written: %w", err)
+	}
+	return nil
+}
+
+func tell(w *bytes.Buffer, b *books, t tally, e ending) {
 	state := map[orders.State]int{}
 	var open int
 	for _, o := range b.Orders.Orders {

@@ -244,9 +244,15 @@ func (t *Transport) Close() error {
 
 // Pending returns how many messages are queued, delivered but not settled, or scheduled for later, over all groups.
 func (t *Transport) Pending() int {
+	t.mu.Lock() // so that nobody else holds the locks of two queues
+	defer t.mu.Unlock()
 	n := 0
 	for _, topic := range *t.topics.Load() {
 		for _, q := range *topic.queues.Load() {
+			// All at one moment: one after the other, what a handler publishes to a queue that was counted before its own
+			// would be in neither.
+			q.lock()
+			defer q.mu.Unlock()
 			n += q.pending()
 		}
 	}

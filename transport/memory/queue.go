@@ -46,9 +46,14 @@ type queue struct {
 // chunkSize is how many deliveries share one allocation, and the largest batch that Receive returns.
 const chunkSize = 64
 
+// chunkBytes of payload end a chunk before it is full: as long as one delivery of it is in use, or to come, the payloads
+// of all live.
+const chunkBytes = 256 << 10
+
 type chunk struct {
 	deliveries [chunkSize]transport.Delivery
 	n, next    int
+	bytes      int
 	link       *chunk
 }
 
@@ -178,11 +183,12 @@ func (q *queue) push(b batch) *subscription {
 func (q *queue) append(m *transport.Message) {
 	d := q.next()
 	d.Message, d.Attempt = m, m.Attempts+1
+	q.tail.bytes += len(m.Payload)
 }
 
 // next returns the place of the next delivery, to be filled in.
 func (q *queue) next() *transport.Delivery {
-	if q.tail.n == chunkSize {
+	if q.tail.n == chunkSize || q.tail.bytes >= chunkBytes {
 		q.tail.link = &chunk{}
 		q.tail = q.tail.link
 	}
@@ -241,7 +247,7 @@ func (q *queue) fetch(s *subscription, max int) []transport.Delivery {
 			out[i] = q.delivered.again(heap.Pop(&q.returned).(given))
 		}
 	} else {
-		if q.head.next == chunkSize && q.head.link != nil {
+		if q.head.next == q.head.n && q.head.link != nil {
 			q.head = q.head.link
 		}
 		n := min(max, q.head.n-q.head.next)
@@ -285,14 +291,10 @@ func (q *queue) giveBack(g given) {
 }
 
 func (q *queue) pending() int {
-	q.lock()
-	defer q.mu.Unlock()
 	return q.waiting + len(q.returned) + len(q.delayed) + q.delivered.n + q.reserved
 }
 
-func (q *queue) empty() bool {
-	return q.waiting+len(q.returned)+len(q.delayed)+q.delivered.n+q.reserved == 0
-}
+func (q *queue) empty() bool { return q.pending() == 0 }
 
 func (q *queue) close() {
 	q.lock()
