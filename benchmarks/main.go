@@ -16,11 +16,13 @@ import (
 	"github.com/postbus/postbus/benchmarks/database"
 	"github.com/postbus/postbus/benchmarks/internal/bench"
 	"github.com/postbus/postbus/benchmarks/memory"
+	"github.com/postbus/postbus/benchmarks/rabbitmq"
 )
 
 // suites are all there are, in the order in which "all" runs them.
 var suites = []bench.Suite{
 	memory.Suite, database.Postgres, database.MySQL, database.SQLite,
+	rabbitmq.Suite,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

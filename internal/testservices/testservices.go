@@ -83,6 +83,12 @@ func Private(t testing.TB, name string) *Server {
 // Restart restarts the server and returns when it answers again.
 func (s *Server) Restart(t testing.TB) { t.Helper(); services(t, s.dir, "restart", s.name) }
 
+// RestartCommand is Restart as a command with its arguments, for suites that run one themselves.
+func (s *Server) RestartCommand(t testing.TB) []string {
+	t.Helper()
+	return []string{"env", "POSTBUS_SERVICES_DIR=" + s.dir, script(t), "restart", s.name}
+}
+
 // Stop stops the server and keeps its data.
 func (s *Server) Stop(t testing.TB) { t.Helper(); services(t, s.dir, "stop", s.name) }
 
@@ -126,17 +132,7 @@ func leaveOut(t testing.TB, name, why string) {
 // services runs scripts/services on the servers of dir, or on the shared ones if dir is empty.
 func services(t testing.TB, dir string, args ...string) string {
 	t.Helper()
-	root, err := os.Getwd()
-	for err == nil {
-		if _, missing := os.Stat(filepath.Join(root, "scripts", "services")); missing == nil {
-			break
-		}
-		if root == filepath.Dir(root) {
-			t.Fatal("testservices: no scripts/services in any folder above the test")
-		}
-		root = filepath.Dir(root)
-	}
-	cmd := exec.Command(filepath.Join(root, "scripts", "services"), args...)
+	cmd := exec.Command(script(t), args...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	if dir != "" {
@@ -147,4 +143,20 @@ func services(t testing.TB, dir string, args ...string) string {
 		t.Fatalf("testservices: scripts/services %s: %v\n%s", strings.Join(args, " "), err, &stderr)
 	}
 	return string(out)
+}
+
+// script finds scripts/services.
+func script(t testing.TB) string {
+	t.Helper()
+	root, err := os.Getwd()
+	for err == nil {
+		if _, missing := os.Stat(filepath.Join(root, "scripts", "services")); missing == nil {
+			break
+		}
+		if root == filepath.Dir(root) {
+			t.Fatal("testservices: no scripts/services in any folder above the test")
+		}
+		root = filepath.Dir(root)
+	}
+	return filepath.Join(root, "scripts", "services")
 }

@@ -70,7 +70,10 @@ func (f *Feed) publish(ctx context.Context, l numbered) error {
 	f.Read()
 	err := l.err
 	if err == nil {
-		err = f.Events.Publish(ctx, l.event())
+		event := l.event() // its ID tells a second copy from another line
+		for err = f.Events.Publish(ctx, event); errors.Is(err, transport.ErrOutcomeUnknown) && pause(ctx, again); {
+			err = f.Events.Publish(ctx, event)
+		}
 	}
 	switch {
 	case err == nil:
@@ -84,16 +87,28 @@ func (f *Feed) publish(ctx context.Context, l numbered) error {
 	if f.Fed != nil {
 		f.Fed(l.id())
 	}
-	if f.Pace == 0 {
-		return nil
+	if !pause(ctx, f.Pace) {
+		return ctx.Err()
 	}
-	timer := time.NewTimer(f.Pace)
+	return nil
+}
+
+// again is the pause before a line is published once more, because nobody knows whether it was published: the broker went
+// away before it confirmed.
+const again = 100 * time.Millisecond
+
+// pause reports whether it lasted for d; ctx ended otherwise.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
 }
 

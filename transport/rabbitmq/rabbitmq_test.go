@@ -1,0 +1,243 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/goleak"
+
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/rabbitmq"
+)
+
+func TestMain(m *testing.M) {
+	// The tests wait for the broker most of the time. -parallel on the command line has the last word.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	// Watermill's TestReconnect leaves behind a goroutine that reads a channel of its own, which it never closes.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"))
+}
+
+// brokerURL returns the URL of the shared broker.
+func brokerURL(t testing.TB) string { t.Helper(); return testservices.RabbitMQ(t) }
+
+// with returns the URL with a query.
+func with(t testing.TB, rawURL, query string) string {
+	t.Helper()
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.RawQuery = query
+	return u.String()
+}
+
+// open opens a transport that ends with the test.
+func open(t testing.TB, rawURL string) *rabbitmq.Transport {
+	t.Helper()
+	tr, err := transport.Open(t.Context(), rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	return tr.(*rabbitmq.Transport)
+}
+
+// quiet is a logger for tests that expect warnings.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// unique makes a topic of this test alone, and removes what belongs to it when the test ends.
+func unique(t testing.TB, groups ...string) string {
+	t.Helper()
+	topic := fmt.Sprintf("t%d", time.Now().UnixNano())
+	at := brokerURL(t)
+	t.Cleanup(func() {
+		conn := dial(t, at)
+		defer conn.Close()
+		ch, err := conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range groups {
+			if _, err := ch.QueueDelete(topic+"_"+g, false, false, false); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := ch.ExchangeDelete(topic, false, false); err != nil {
+			t.Error(err)
+		}
+	})
+	return topic
+}
+
+func dial(t testing.TB, rawURL string) *amqp.Connection {
+	t.Helper()
+	conn, err := amqp.Dial(rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func subscribe(t testing.TB, tr transport.Transport, topic, group string) transport.Subscription {
+	t.Helper()
+	sub, err := tr.Subscribe(t.Context(), transport.SubscribeConfig{Topic: topic, Group: group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sub
+}
+
+// receive returns n deliveries, or fails after a deadline.
+func receive(t testing.TB, sub transport.Subscription, n int) []transport.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var all []transport.Delivery
+	for len(all) < n {
+		got, err := sub.Receive(ctx, n-len(all))
+		if err != nil && ctx.Err() != nil {
+			t.Fatalf("%d of %d deliveries came: %v", len(all), n, err)
+		}
+		all = append(all, got...)
+	}
+	return all
+}
+
+func settle(t testing.TB, sub transport.Subscription, outcome transport.Outcome, ds ...transport.Delivery) {
+	t.Helper()
+	var all []transport.Settlement
+	for _, d := range ds {
+		all = append(all, transport.Settlement{Tag: d.Tag, Outcome: outcome})
+	}
+	if err := sub.Settle(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func messages(prefix string, n int) []transport.Message {
+	msgs := make([]transport.Message, n)
+	for i := range msgs {
+		msgs[i] = transport.Message{ID: fmt.Sprintf("%s-%d", prefix, i), Name: "test.event", Payload: []byte(`{}`)}
+	}
+	return msgs
+}
+
+func publish(t testing.TB, tr transport.Transport, topic string, msgs ...transport.Message) {
+	t.Helper()
+	if err := tr.Publish(t.Context(), topic, msgs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	t.Parallel()
+	tr := open(t, brokerURL(t))
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	m := transport.Message{
+		ID: "1", Name: "a.b", Version: 3, Key: "k", Time: time.Now().UTC(), CorrelationID: "c", CausationID: "d",
+		ContentType: "text/plain", Metadata: map[string]string{"x": "y", "CC": "z", "x-death": "q", "_watermill_message_uuid": "u"},
+		Payload: []byte("payload"), Attempts: 4,
+	}
+	publish(t, tr, topic, m)
+	got := receive(t, sub, 1)[0]
+	if got.Attempt != 5 || fmt.Sprint(got.Metadata) != fmt.Sprint(m.Metadata) || !got.Time.Equal(m.Time) {
+		t.Errorf("got %+v, want %+v with attempt 5", got, m)
+	}
+	settle(t, sub, transport.Requeue, got)
+	again := receive(t, sub, 1)[0]
+	if again.Attempt != 6 {
+		t.Errorf("attempt %d after a requeue, want 6", again.Attempt)
+	}
+	settle(t, sub, transport.Release, again)
+	again = receive(t, sub, 1)[0]
+	if again.Attempt != 6 {
+		t.Errorf("attempt %d after a release, want 6", again.Attempt)
+	}
+	sub.Close()
+	sub = subscribe(t, tr, topic, "g")
+	again = receive(t, sub, 1)[0]
+	if again.Attempt != 6 {
+		t.Errorf("attempt %d after the subscription closed, want 6", again.Attempt)
+	}
+	settle(t, sub, transport.Ack, again)
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, queue := range []string{"quorum", "classic"} {
+		t.Run(queue, func(t *testing.T) {
+			t.Parallel()
+			tr := open(t, with(t, brokerURL(t), "window=100&queue="+queue))
+			topic := unique(t, "g")
+			sub := subscribe(t, tr, topic, "g")
+			const publishers, each = 8, 300
+			errs := make(chan error, publishers)
+			for p := range publishers {
+				go func() { errs <- tr.Publish(t.Context(), topic, messages(fmt.Sprint(p), each)) }()
+			}
+			seen := map[string]int{}
+			for len(seen) < publishers*each {
+				got := receive(t, sub, 1)
+				for i, d := range got {
+					seen[d.ID]++
+					if i%3 == 0 {
+						settle(t, sub, transport.Ack, d)
+					}
+				}
+				for i, d := range got {
+					if i%3 != 0 {
+						settle(t, sub, transport.Ack, d)
+					}
+				}
+			}
+			for range publishers {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			for id, n := range seen {
+				if n != 1 {
+					t.Errorf("%s came %d times", id, n)
+				}
+			}
+		})
+	}
+}
+
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	tr := open(t, brokerURL(t))
+	topic := unique(t, "a", "b")
+	a, b := subscribe(t, tr, topic, "a"), subscribe(t, tr, topic, "b")
+	start := time.Now()
+	later := func(id string, d time.Duration, group string) transport.Message {
+		return transport.Message{ID: id, NotBefore: start.Add(d), TargetGroup: group, Payload: []byte("{}")}
+	}
+	publish(t, tr, topic, later("3", 1500*time.Millisecond, ""), later("2", 900*time.Millisecond, "a"), later("1", 100*time.Millisecond, ""))
+	t.Logf("published in %v", time.Since(start))
+	for i, want := range []string{"1", "2", "3"} {
+		d := receive(t, a, 1)[0]
+		late := time.Since(d.NotBefore)
+		t.Logf("%s came %v late", d.ID, late)
+		if d.ID != want || late < 0 {
+			t.Errorf("delivery %d is %s, %v late; want %s", i, d.ID, late, want)
+		}
+		settle(t, a, transport.Ack, d)
+	}
+	for _, want := range []string{"1", "3"} {
+		d := receive(t, b, 1)[0]
+		if d.ID != want || d.Attempt != 1 || d.Metadata != nil {
+			t.Errorf("got %+v, want %s", d, want)
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/rabbitmq"
+)
+
+// openQuiet opens a transport whose warnings are expected.
+func openQuiet(t testing.TB, rawURL string, change func(*rabbitmq.Config)) *rabbitmq.Transport {
+	t.Helper()
+	cfg := rabbitmq.Config{URL: rawURL, Logger: quiet()}
+	if change != nil {
+		change(&cfg)
+	}
+	tr, err := rabbitmq.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	return tr
+}
+
+// eventually polls until ok, and fails after a deadline.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within 20s: %s", what)
+		}
+	}
+}
+
+func bothUp(tr *rabbitmq.Transport) bool {
+	s := tr.Status()
+	return s.Publish.State == rabbitmq.Up && s.Consume.State == rabbitmq.Up
+}
+
+// stubborn publishes until the broker has it.
+func stubborn(t testing.TB, tr transport.Transport, topic string, msgs ...transport.Message) {
+	for t.Context().Err() == nil {
+		if tr.Publish(t.Context(), topic, msgs) == nil {
+			return
+		}
+	}
+}
+
+// drain receives and acks until all that is wanted has come.
+func drain(t testing.TB, sub transport.Subscription, want ...transport.Message) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	missing := map[string]bool{}
+	for _, m := range want {
+		missing[m.ID] = true
+	}
+	for len(missing) > 0 {
+		got, err := sub.Receive(ctx, 50)
+		if ctx.Err() != nil {
+			t.Fatalf("%d of %d messages did not come; last error: %v", len(missing), len(want), err)
+		}
+		for _, d := range got {
+			if len(d.Payload) == 0 {
+				t.Errorf("an empty message came: %+v", d)
+			}
+			delete(missing, d.ID)
+		}
+		settle(t, sub, transport.Ack, got...)
+	}
+}
+
+func TestNothingIsLostOverCuts(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	const n = 2000
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	published := make(chan struct{}, n)
+	wg.Go(func() {
+		for _, m := range messages("m", n) {
+			stubborn(t, tr, topic, m)
+			published <- struct{}{}
+		}
+	})
+	wg.Go(func() {
+		for i := range n {
+			<-published
+			if i%250 == 100 {
+				p.cut()
+			}
+		}
+	})
+	drain(t, sub, messages("m", n)...)
+}
+
+func TestGoroutinesStayFlat(t *testing.T) {
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	cycle := func(i int) {
+		p.cut()
+		id := fmt.Sprint(i)
+		stubborn(t, tr, topic, transport.Message{ID: id, Payload: []byte("{}")})
+		for {
+			d := receive(t, sub, 1)[0]
+			settle(t, sub, transport.Ack, d)
+			if d.ID == id {
+				break
+			}
+		}
+		eventually(t, "both connections are up", func() bool { return bothUp(tr) })
+	}
+	cycle(0)
+	before := runtime.NumGoroutine()
+	for i := 1; i <= 30; i++ {
+		cycle(i)
+	}
+	eventually(t, "no more goroutines than before", func() bool { return runtime.NumGoroutine() <= before })
+	if got := tr.Status().Publish.Connects; got < 30 {
+		t.Errorf("%d connects; the cuts were not felt", got)
+	}
+}
+
+func TestUnconfirmedIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	subscribe(t, tr, topic, "g").Close()
+	publish(t, tr, topic, messages("known", 1)...)
+	p.set(func() { p.mute = true })
+
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := tr.Publish(short, topic, messages("patience", 1))
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, transport.ErrOutcomeUnknown) {
+		t.Errorf("a context that ends before the confirm: %v", err)
+	}
+	result := make(chan error, 1)
+	go func() { result <- tr.Publish(t.Context(), topic, messages("lost", 3)) }()
+	admin := dial(t, brokerURL(t))
+	defer admin.Close()
+	ch, err := admin.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the broker has all five", func() bool {
+		q, err := ch.QueueDeclarePassive(topic+"_g", true, false, false, false, nil)
+		return err == nil && q.Messages == 5
+	})
+	p.cut()
+	p.set(func() { p.mute = false })
+	err = <-result
+	var partial *transport.PublishError
+	if !errors.Is(err, transport.ErrOutcomeUnknown) || !errors.As(err, &partial) || len(partial.Errs) != 3 {
+		t.Errorf("a connection lost before the confirm: %v", err)
+	}
+	drain(t, subscribe(t, tr, topic, "g"), append(messages("known", 1), messages("lost", 3)...)...)
+}
+
+func TestTagsDieWithTheirChannel(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*proxy, transport.Subscription){
+		"connection cut":   func(p *proxy, _ transport.Subscription) { p.cut() },
+		"consumer timeout": func(_ *proxy, sub transport.Subscription) { rabbitmq.BreakChannel(sub) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, brokerURL(t))
+			tr := openQuiet(t, p.url, nil)
+			topic := unique(t, "g")
+			sub := subscribe(t, tr, topic, "g")
+			publish(t, tr, topic, messages("m", 5)...)
+			old := receive(t, sub, 5)
+			harm(p, sub)
+			again := receive(t, sub, 5)
+			settle(t, sub, transport.Ack, old...) // void: must neither fail, nor close the new channel, nor ack
+			for i, d := range again {
+				if d.ID != old[i].ID || d.Attempt != 2 {
+					t.Errorf("delivery %d is %s, attempt %d; want %s, attempt 2", i, d.ID, d.Attempt, old[i].ID)
+				}
+			}
+			sub.Close()
+			sub = subscribe(t, tr, topic, "g")
+			settle(t, sub, transport.Ack, receive(t, sub, 5)...)
+		})
+	}
+}
+
+func TestBrokerRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("restarts a broker")
+	}
+	t.Parallel()
+	s := testservices.Private(t, "rabbitmq")
+	type side struct {
+		tr    *rabbitmq.Transport
+		topic string
+		sub   transport.Subscription
+		held  transport.Delivery
+	}
+	var sides []*side
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, queue := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
+		x := &side{tr: openQuiet(t, s.URL, func(c *rabbitmq.Config) { c.Queue = queue }), topic: "restart-" + string(queue)}
+		x.sub = subscribe(t, x.tr, x.topic, "g")
+		publish(t, x.tr, x.topic, messages("kept", 10)...)
+		publish(t, x.tr, x.topic, transport.Message{ID: "later-0", NotBefore: time.Now().Add(3 * time.Second), Payload: []byte("{}")})
+		x.held = receive(t, x.sub, 1)[0]
+		wg.Go(func() {
+			for _, m := range messages("during", 200) {
+				stubborn(t, x.tr, x.topic, m)
+			}
+		})
+		sides = append(sides, x)
+	}
+	s.Restart(t)
+	for _, x := range sides {
+		again := receive(t, x.sub, 1)[0]
+		if again.ID != x.held.ID || again.Attempt != 2 {
+			t.Errorf("%s: after the restart came %s, attempt %d; want %s, attempt 2", x.topic, again.ID, again.Attempt, x.held.ID)
+		}
+		settle(t, x.sub, transport.Requeue, again)
+		drain(t, x.sub, append(append(messages("kept", 10), messages("during", 200)...), messages("later", 1)...)...)
+	}
+}

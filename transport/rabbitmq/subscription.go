@@ -1,0 +1,293 @@
+package rabbitmq
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// A tag of a delivery is the generation of its channel, 8 bits of its epoch and, in the lower tagBits, the broker's tag.
+const (
+	tagBits   = 40
+	epochBits = 8
+)
+
+// requeueWait is how long a requeue waits for the next Receive. A message that is requeued and at once fetched again by
+// this subscription is counted as delivered by the broker, also if the subscription is closed and nobody received it.
+const requeueWait = 200 * time.Millisecond
+
+// subscription is one consumer of a group's queue. It begins to fetch with the first Receive.
+type subscription struct {
+	t       *Transport
+	link    *link
+	cfg     transport.SubscribeConfig
+	queue   string
+	history *history
+	life    context.Context // of the subscription itself; it ends with Close
+	end     context.CancelFunc
+
+	writing sync.Mutex // held while settlements are written, for their order; taken before mu
+	mu      sync.Mutex
+	closed  bool
+	current *consumer // nil while there is none
+	gen     uint64
+	tags    tags
+	acked   recent
+	failed  int // attempts to resume that failed in a row
+	// requeues are tags to be given back: by the next Receive, or by timer.
+	requeues  []uint64
+	receiving bool
+	timer     *time.Timer
+}
+
+func newSubscription(t *Transport, l *link, cfg transport.SubscribeConfig) *subscription {
+	queue := queueName(cfg.Topic, cfg.Group)
+	s := &subscription{t: t, link: l, cfg: cfg, queue: queue, history: t.historyOf(queue)}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// Receive implements transport.Subscription.
+func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delivery, error) {
+	s.setReceiving(true)
+	defer s.setReceiving(false)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		c, closed, failed := s.current, s.closed, s.failed
+		s.mu.Unlock()
+		if closed {
+			return nil, transport.ErrClosed
+		}
+		if c == nil {
+			if err := s.recover(ctx, failed); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		fetched, wait, over := c.take(max)
+		if over != nil {
+			s.lose(c, over)
+			continue
+		}
+		if len(fetched) > 0 {
+			if out := s.deliver(c, fetched); out != nil {
+				return out, nil
+			}
+			continue
+		}
+		if wait > 0 {
+			expired := time.AfterFunc(wait, c.signal)
+			defer expired.Stop()
+		}
+		select {
+		case <-c.ready:
+		case <-s.life.Done():
+		case <-ctx.Done():
+		}
+	}
+}
+
+// setReceiving notes whether Receive is at work; if so, requeues need not wait.
+func (s *subscription) setReceiving(on bool) {
+	s.mu.Lock()
+	s.receiving = on
+	waiting := on && len(s.requeues) > 0
+	s.mu.Unlock()
+	if waiting {
+		s.flush()
+	}
+}
+
+// deliver hands out what was fetched; nil if the channel was replaced meanwhile.
+func (s *subscription) deliver(c *consumer, fetched []item) []transport.Delivery {
+	out := make([]transport.Delivery, len(fetched))
+	msgs := make([]transport.Message, len(fetched))
+	befores := make([]int, len(fetched))
+	for i := range fetched {
+		msgs[i], befores[i] = decode(&fetched[i].Delivery)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != c {
+		return nil
+	}
+	for i := range fetched {
+		it, m := &fetched[i], &msgs[i]
+		s.tags.reach(it.DeliveryTag)
+		e := s.tags.at(it.DeliveryTag)
+		if e.it == nil {
+			e.id, e.attempt = m.ID, s.history.attempt(m.ID, befores[i])
+		} else {
+			e.epoch++ // it was released
+			m.ID = e.id
+		}
+		e.state, e.it = unsettled, it
+		out[i] = transport.Delivery{Message: m, Tag: tagOf(c.gen, e.epoch, it.DeliveryTag), Attempt: m.Attempts + int(e.attempt)}
+	}
+	return out
+}
+
+func tagOf(gen uint64, epoch uint8, tag uint64) uint64 {
+	return gen<<(tagBits+epochBits) | uint64(epoch)<<tagBits | tag
+}
+
+// Settle implements transport.Subscription.
+func (s *subscription) Settle(_ context.Context, settlements []transport.Settlement) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return transport.ErrClosed
+	}
+	c := s.current
+	if c == nil {
+		s.mu.Unlock()
+		return nil // the tags went with their channel
+	}
+	named := make([]uint64, 0, len(settlements))
+	var back []item
+	for _, to := range settlements {
+		tag := to.Tag & (1<<tagBits - 1)
+		if !s.tags.known(tag) {
+			continue
+		}
+		e := s.tags.at(tag)
+		if e.state != unsettled || to.Tag != tagOf(c.gen, e.epoch, tag) {
+			continue
+		}
+		switch to.Outcome {
+		case transport.Ack:
+			s.history.acked(e.id)
+			if s.t.cfg.SingleActiveConsumer {
+				s.acked.add(e.it)
+			}
+			s.tags.done(tag, acked)
+			named = append(named, tag)
+		case transport.Release:
+			// The broker would count it, and bring it behind what this subscription has fetched: it stays here.
+			e.state = released
+			back = append(back, *e.it)
+		default:
+			e.state = returning
+			s.requeues = append(s.requeues, tag)
+			if s.t.cfg.SingleActiveConsumer {
+				c.expect(e.it)
+			}
+		}
+	}
+	// Only now, for a Receive that is under way sees them at once: what is requeued before them is expected by then.
+	for _, it := range back {
+		c.putBack(it)
+	}
+	acks := s.tags.flush(named)
+	var requeues []uint64
+	switch {
+	case len(s.requeues) == 0:
+	case s.receiving:
+		requeues = s.takeRequeues()
+	case s.timer == nil:
+		s.timer = time.AfterFunc(requeueWait, s.flush)
+	default:
+		s.timer.Reset(requeueWait)
+	}
+	s.mu.Unlock()
+	c.settle(acks, requeues)
+	return nil
+}
+
+// flush gives back what waits for it.
+func (s *subscription) flush() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	c := s.current
+	if c == nil || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	requeues := s.takeRequeues()
+	s.mu.Unlock()
+	c.settle(nil, requeues)
+}
+
+// takeRequeues returns the tags to be requeued, in the order of their places: a quorum queue brings them in that order.
+func (s *subscription) takeRequeues() []uint64 {
+	tags := s.requeues
+	s.requeues = nil
+	slices.SortFunc(tags, func(a, b uint64) int {
+		if s.tags.at(a).it.place < s.tags.at(b).it.place {
+			return -1
+		}
+		return 1
+	})
+	for _, tag := range tags {
+		e := s.tags.at(tag)
+		s.history.requeued(e.id, e.attempt)
+		s.tags.done(tag, settled)
+	}
+	return tags
+}
+
+// Close implements transport.Subscription. It waits for the broker, a second at most.
+func (s *subscription) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	c := s.current
+	s.current = nil
+	s.end()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if c != nil {
+		if s.t.cfg.SingleActiveConsumer {
+			s.leaveRemains(c)
+		}
+		s.forgetDeliveries(c, true)
+	}
+	s.mu.Unlock()
+	if c != nil {
+		c.close()
+	}
+	s.t.mu.Lock()
+	delete(s.t.subs, s)
+	s.t.mu.Unlock()
+	return nil
+}
+
+// forgetDeliveries tells the history which of the deliveries that end with their channel were no attempts: those that were
+// not handed out or released and, if the end is orderly, those that are still with the caller.
+func (s *subscription) forgetDeliveries(c *consumer, orderly bool) {
+	for n := s.tags.first; n < s.tags.next; n++ {
+		e := s.tags.at(n)
+		switch {
+		case e.it == nil: // never handed out: it is in the buffer
+		case e.state == returning:
+			s.history.requeued(e.id, e.attempt)
+		case e.state == released, e.state == unsettled && orderly:
+			s.history.released(e.id, e.attempt)
+		}
+	}
+	s.notTried(slices.DeleteFunc(c.buffer.end(transport.ErrClosed), func(it item) bool {
+		return s.tags.known(it.DeliveryTag) && s.tags.at(it.DeliveryTag).it != nil // released
+	}))
+	s.requeues = nil
+}
+
+// notTried tells the history of what was fetched and not handed out.
+func (s *subscription) notTried(items []item) {
+	for i := range items {
+		m, before := decode(&items[i].Delivery)
+		s.history.released(m.ID, s.history.attempt(m.ID, before))
+	}
+}
