@@ -165,9 +165,7 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		if t.message != t.delivered { // a goroutine that the handler has left behind may be reading it
-			t.message = t.delivered // for the chain begins anew
-		}
+		t.SetMessage(t.delivered)  // for the chain begins anew
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			t = c.done(n, t, failure)
 		} else {

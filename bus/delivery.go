@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/postbus/postbus/transport"
 )
@@ -18,39 +19,45 @@ type Delivery struct {
 	// process raises it, a redelivery begins anew.
 	Tries int
 
-	message *transport.Message
+	// message is atomic because a goroutine that a handler has left behind may publish with its context, and so ask for
+	// the message, while middleware takes back the one that it has set.
+	message atomic.Pointer[transport.Message]
 	letter  *letter // makes the message, if it is nil
 	failure error   // the outcome of a try that could not return, to be returned by the next
 }
 
 // NewDelivery returns a delivery as of a bus, for code that handles deliveries without one, such as tests.
 func NewDelivery(m *transport.Message, topic, group string, attempt int) *Delivery {
-	return &Delivery{Topic: topic, Group: group, Attempt: attempt, message: m}
+	d := &Delivery{Topic: topic, Group: group, Attempt: attempt}
+	d.SetMessage(m)
+	return d
 }
 
 // Message returns the envelope. It must not be changed, for other groups and later deliveries can share it. An event that
 // travels by reference gets its envelope when it is asked for first.
 func (d *Delivery) Message() *transport.Message {
-	if d.message == nil && d.letter != nil {
+	m := d.message.Load()
+	if m == nil && d.letter != nil {
 		return d.letter.Message()
 	}
-	return d.message
+	return m
 }
 
 // HasEnvelope reports whether the message has its envelope. An event that travels by reference, and that nothing caused,
 // has none until Message makes it; middleware that would only look for what a foreign publisher left out need not ask.
-func (d *Delivery) HasEnvelope() bool { return d.message != nil }
+func (d *Delivery) HasEnvelope() bool { return d.message.Load() != nil }
 
 // SetMessage gives the delivery another envelope for what is further inside of the chain: middleware hands it a changed
 // copy.
-func (d *Delivery) SetMessage(m *transport.Message) { d.message = m }
+func (d *Delivery) SetMessage(m *transport.Message) { d.message.Store(m) }
 
 // schema returns the name and version of the event.
 func (d *Delivery) schema() schema {
-	if d.message == nil && d.letter != nil {
+	m := d.message.Load()
+	if m == nil && d.letter != nil {
 		return schema{d.letter.route.name, d.letter.version}
 	}
-	return schema{d.message.Name, max(1, d.message.Version)}
+	return schema{m.Name, max(1, m.Version)}
 }
 
 // Handler handles one delivery. Its error is a verdict: nil acknowledges, Permanent goes to quarantine, RetryAfter comes

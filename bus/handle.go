@@ -110,7 +110,7 @@ func versionOf(e Event) int {
 func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
 	make, pointer := newEvent[E](), reflect.TypeFor[E]().Kind() == reflect.Pointer
 	return func(d *Delivery) (E, error) {
-		if d.message == nil && d.letter != nil {
+		if d.letter != nil && !d.HasEnvelope() {
 			if e, ok := d.letter.event.(E); ok {
 				return e, nil
 			}

@@ -115,14 +115,14 @@ func (r *record[E]) handle(_ context.Context, e E) error {
 
 // spy is a middleware that records deliveries and their outcome.
 type spy struct {
-	deliveries record[bus.Delivery]
+	deliveries record[*bus.Delivery]
 	errs       record[error]
 }
 
 func (s *spy) middleware(next bus.Handler) bus.Handler {
 	return func(ctx context.Context, d *bus.Delivery) error {
 		err := next(ctx, d)
-		s.deliveries.add(*d)
+		s.deliveries.add(d)
 		s.errs.add(err)
 		return err
 	}

@@ -92,13 +92,15 @@ func (c *consumer) admit(batch []transport.Delivery) {
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
 		t.Topic, t.Group, t.Attempt = c.topic, c.group, d.Attempt
-		if t.message = d.Message; t.message == nil {
+		if t.delivered = d.Message; d.Message == nil {
 			var ours bool
 			if t.letter, ours = d.Lazy.(*letter); !ours { // published past the bus, onto the transport
-				t.message = d.Lazy.Message()
+				t.delivered = d.Lazy.Message()
 			}
 		}
-		t.delivered = t.message
+		if t.delivered != nil {
+			t.SetMessage(t.delivered)
+		}
 		c.unsettled++
 		c.admitted++
 		t.number = c.admitted

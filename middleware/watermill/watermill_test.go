@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -307,4 +308,32 @@ func TestInABus(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A goroutine that the handler leaves behind publishes with the handler's context while the middleware takes back what it
+// has changed. The race detector watches.
+func TestChangeIsTakenBackBesideAStraggler(t *testing.T) {
+	t.Parallel()
+	change := watermill.Adapt(func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			msg.Metadata.Set("added", "yes")
+			return h(msg)
+		}
+	})
+	var stragglers sync.WaitGroup
+	handler := change(func(ctx context.Context, d *bus.Delivery) error {
+		ctx = bus.WithDelivery(ctx, d)
+		stragglers.Go(func() {
+			if bus.CorrelationID(ctx) != "c" {
+				t.Error("the straggler lost the correlation id")
+			}
+		})
+		return nil
+	})
+	for range 100 {
+		if err := handler(t.Context(), delivery()); err != nil {
+			t.Error(err)
+		}
+	}
+	stragglers.Wait()
 }
