@@ -12,7 +12,7 @@ import (
 )
 
 // Recorder is a bus.Publisher that records what is published and delivers nothing. Its zero value is ready to use. It
-// refuses what a bus refuses, by the same errors, and fills the envelope as a bus does: ids, correlation, causation.
+// refuses what a bus refuses before it encodes, by the same errors, and fills the envelope as a bus does: ids, correlation, causation.
 // Its methods may be called concurrently.
 type Recorder struct {
 	// Err, if not nil, is what publishing fails with; nothing is recorded then. Publish wraps it, as a bus wraps the

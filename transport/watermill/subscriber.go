@@ -46,6 +46,9 @@ var (
 
 // NewSubscriber makes a Watermill Subscriber of a transport, which stays the caller's: closing one does not close the
 // other. The error matches transport.ErrInvalid.
+//
+// A Watermill message has no place for a Go value: what a bus publishes by reference (transport.Capabilities.Values)
+// arrives with its metadata and an empty payload. Join such programs by a transport that encodes.
 func NewSubscriber(t transport.Transport, cfg SubscriberConfig) (*Subscriber, error) {
 	if err := transport.CheckName("group", cfg.Group); err != nil {
 		return nil, fmt.Errorf("watermill: SubscriberConfig.Group: %w", err)
