@@ -135,3 +135,24 @@ func ExampleBreaker() {
 	// false
 	// true
 }
+
+func ExampleTimeout() {
+	handle := middleware.Timeout(middleware.TimeoutConfig{Timeout: time.Millisecond})(func(ctx context.Context, _ *bus.Delivery) error {
+		<-ctx.Done() // a handler that takes too long
+		return ctx.Err()
+	})
+	err := handle(context.Background(), bus.NewDelivery(&transport.Message{ID: "1"}, "orders", "billing", 1))
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	// Output: true
+}
+
+// A message of a foreign publisher has no correlation id: it gets the one of Watermill's metadata, or else its own id.
+func ExampleCorrelation() {
+	handle := middleware.Correlation()(func(_ context.Context, d *bus.Delivery) error {
+		fmt.Println(d.Message().CorrelationID)
+		return nil
+	})
+	foreign := &transport.Message{ID: "1", Metadata: map[string]string{middleware.CorrelationKey: "request-7"}}
+	_ = handle(context.Background(), bus.NewDelivery(foreign, "orders", "billing", 1))
+	// Output: request-7
+}
