@@ -16,13 +16,9 @@ import (
 // and Stop it. Its methods may be called concurrently.
 type Bus struct {
 	cfg   Config
-	caps  transport.Capabilities
 	place string // where New was called
 
-	lazy    transport.LazyPublisher // nil unless events travel by reference
-	clock   *clock
-	routing sync.Mutex
-	routes  atomic.Pointer[map[string]*route]
+	publisher *publisher
 
 	state atomic.Int32 // a state, changed under mu
 
@@ -56,16 +52,19 @@ func New(cfg Config) (*Bus, error) {
 		cfg:     cfg.withDefaults(),
 		place:   place(),
 		wiring:  wiring{groups: map[string]*groupWiring{}, upcasts: map[schema]upcast{}},
-		clock:   newClock(),
 		stopped: make(chan struct{}),
 	}
+	publishing := PublisherConfig{Codecs: cfg.Codecs, Topic: cfg.Topic, Publishing: cfg.Publishing}
 	if cfg.Transport != nil {
-		b.caps = cfg.Transport.Capabilities()
+		publishing.Capabilities, publishing.Publish = cfg.Transport.Capabilities(), cfg.Transport.Publish
 	}
-	if b.caps.Values {
-		b.lazy, _ = cfg.Transport.(transport.LazyPublisher)
+	var err error
+	if b.publisher, err = newPublisher(publishing); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.place, err)
 	}
-	b.routes.Store(&map[string]*route{})
+	if publishing.Capabilities.Values && len(cfg.Publishing) == 0 {
+		b.publisher.lazy, _ = cfg.Transport.(transport.LazyPublisher)
+	}
 	return b, nil
 }
 
@@ -115,17 +114,17 @@ func (b *Bus) verify() error {
 		if b.cfg.Transport == nil {
 			continue
 		}
-		for _, missing := range b.caps.Missing(cfg.Needs) {
+		for _, missing := range b.publisher.caps.Missing(cfg.Needs) {
 			bad(b.place, "group %q needs what the transport lacks: %s", name, missing)
 		}
-		if cfg.Start != transport.StartBeginning() && !b.caps.Replay {
+		if cfg.Start != transport.StartBeginning() && !b.publisher.caps.Replay {
 			bad(b.place, "group %q chooses where to start, for which the transport lacks replay", name)
 		}
 	}
 	for _, name := range w.sortedGroups() {
 		handlers := w.groups[name].handlers
 		for _, s := range slices.SortedFunc(maps.Keys(handlers), schema.compare) {
-			if err := transport.CheckName("topic", b.cfg.Topic(s.name)); err != nil {
+			if err := transport.CheckName("topic", b.publisher.topic(s.name)); err != nil {
 				bad(handlers[s].place, "Config.Topic of event %q: %w", s.name, err)
 			}
 		}
@@ -146,6 +145,7 @@ func (b *Bus) Stats() map[string]GroupStats {
 		s := stats[c.group]
 		c.mu.Lock()
 		s.Handled += c.handled
+		s.SetAside += c.setAside
 		s.Failed += c.failed
 		s.Ignored += c.ignored.Load()
 		if !c.closed {
@@ -161,7 +161,9 @@ func (b *Bus) Stats() map[string]GroupStats {
 type GroupStats struct {
 	// Handled deliveries passed the chain without an error; those that were ignored are among them.
 	Handled uint64
-	// Failed deliveries came out of the chain with an error.
+	// SetAside deliveries came out of the chain with a SetAside error, as those do that went into quarantine.
+	SetAside uint64
+	// Failed deliveries came out of the chain with any other error.
 	Failed uint64
 	// Ignored deliveries were of events that the group has no handler for.
 	Ignored uint64

@@ -29,6 +29,9 @@ type Config struct {
 	// Middleware runs around every delivery of every group, the first outermost. Default: none. Package middleware has
 	// the usual ones, and middleware.Standard builds the usual chain.
 	Middleware []Middleware
+	// Publishing runs around every hand-over of messages to the transport, the first outermost. Default: none. With any,
+	// an event that travels by reference gets its envelope when it is published.
+	Publishing []PublishMiddleware
 	// Groups configures groups by name. A group that is missing here has the zero GroupConfig.
 	Groups map[string]GroupConfig
 	// Codecs encode and decode events: publishing uses the first that can encode the event, receiving the one of the
@@ -62,9 +65,12 @@ type GroupConfig struct {
 	// or twice Workers if that is more.
 	Prefetch int
 	// MinBackoff and MaxBackoff bound the pause before a delivery whose chain failed comes again: random between
-	// MinBackoff and twice that, then twice as much with each attempt. RetryAfter overrides it. Defaults:
+	// MinBackoff and twice that, then twice as much with each attempt; its key waits. RetryAfter overrides it. Defaults:
 	// DefaultMinBackoff and DefaultMaxBackoff, or the other one if that is beyond.
 	MinBackoff, MaxBackoff time.Duration
+	// KeepOrder has a message that RetryAfter delays wait in its place, and later messages of its key behind it. Messages
+	// that wait count to Prefetch. Default: it leaves the group until then, and they overtake it; see RetryAfter.
+	KeepOrder bool
 }
 
 // DeliveryMode is a delivery guarantee.
@@ -87,6 +93,11 @@ func (c *Config) check() error {
 	for i, m := range c.Middleware {
 		if m == nil {
 			bad("Middleware[%d] is nil", i)
+		}
+	}
+	for i, m := range c.Publishing {
+		if m == nil {
+			bad("Publishing[%d] is nil", i)
 		}
 	}
 	for i, cd := range c.Codecs {
@@ -128,19 +139,12 @@ func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name = "postbus"
 	}
-	if c.Topic == nil {
-		c.Topic = TopicOf
-	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = DefaultStopTimeout
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if len(c.Codecs) == 0 {
-		c.Codecs = []codec.Codec{codec.JSON}
-	}
-	c.Codecs = slices.Clone(c.Codecs)
 	c.Middleware = slices.Clone(c.Middleware)
 	c.Groups = maps.Clone(c.Groups)
 	for name, g := range c.Groups {

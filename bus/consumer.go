@@ -18,6 +18,8 @@ type consumer struct {
 	group, topic string
 	cfg          GroupConfig
 	sub          transport.Subscription
+	publisher    *publisher
+	again        PublishHandler // brings a message again later; nil if the transport or KeepOrder do not allow it
 	routes       map[string]versions
 	chain        Handler
 	slots        chan struct{} // limits all consumers of the group together; nil if there is one only
@@ -51,6 +53,7 @@ type consumer struct {
 	stopping    bool
 	closed      bool
 	handled     uint64
+	setAside    uint64
 	failed      uint64
 	ignored     atomic.Uint64 // the only one that is counted without the lock
 
@@ -76,10 +79,13 @@ const (
 // newConsumer makes a consumer that has no subscription yet.
 func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string]versions, slots chan struct{}) (*consumer, error) {
 	c := &consumer{
-		group: group, topic: topic, cfg: cfg, routes: routes, slots: slots,
+		group: group, topic: topic, cfg: cfg, publisher: b.publisher, routes: routes, slots: slots,
 		log:  b.cfg.Logger.With("bus", b.cfg.Name, "group", group, "topic", topic),
 		idle: make(chan struct{}), keys: map[string]*keyQueue{}, held: map[*task]*hold{},
 		current: make([]*task, cfg.Workers),
+	}
+	if caps := b.publisher.caps; caps.Delay && caps.Target && !cfg.KeepOrder {
+		c.again = b.cfg.Transport.Publish
 	}
 	c.work, c.rest = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.fetching, c.stop = context.WithCancel(context.Background())
@@ -90,8 +96,8 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string
 	}
 	c.ctx, c.cancel = context.WithCancelCause(handling)
 	var err error
-	if c.chain, err = wrap(c.dispatch, "GroupConfig", cfg.Middleware); err == nil {
-		c.chain, err = wrap(c.chain, "Config", b.cfg.Middleware)
+	if c.chain, err = wrap(c.dispatch, "GroupConfig.Middleware", cfg.Middleware); err == nil {
+		c.chain, err = wrap(c.chain, "Config.Middleware", b.cfg.Middleware)
 	}
 	if err != nil {
 		c.cancel(err)
@@ -103,16 +109,16 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string
 
 // wrap puts the middleware of a configuration around h. Middleware is the program's code: that it panics, or returns no
 // handler, is an error here and not a crash at the first delivery.
-func wrap(h Handler, config string, middleware []Middleware) (_ Handler, err error) {
+func wrap[H Handler | PublishHandler, M ~func(H) H](h H, config string, middleware []M) (_ H, err error) {
 	for i := len(middleware) - 1; i >= 0; i-- {
 		func() {
 			defer func() {
 				if p := recover(); p != nil {
-					err = fmt.Errorf("%w: %s.Middleware[%d] panicked: %v", ErrInvalid, config, i, p)
+					err = fmt.Errorf("%w: %s[%d] panicked: %v", ErrInvalid, config, i, p)
 				}
 			}()
 			if h = middleware[i](h); h == nil {
-				err = fmt.Errorf("%w: %s.Middleware[%d] returned no handler", ErrInvalid, config, i)
+				err = fmt.Errorf("%w: %s[%d] returned no handler", ErrInvalid, config, i)
 			}
 		}()
 		if err != nil {

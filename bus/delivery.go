@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -21,9 +22,10 @@ type Delivery struct {
 
 	// message is atomic because a goroutine that a handler has left behind may publish with its context, and so ask for
 	// the message, while middleware takes back the one that it has set.
-	message atomic.Pointer[transport.Message]
-	letter  *letter // makes the message, if it is nil
-	failure error   // the outcome of a try that could not return, to be returned by the next
+	message   atomic.Pointer[transport.Message]
+	letter    *letter    // makes the message, if it is nil
+	publisher *publisher // knows the codecs; nil without a bus
+	failure   error      // the outcome of a try that could not return, to be returned by the next
 }
 
 // NewDelivery returns a delivery as of a bus, for code that handles deliveries without one, such as tests.
@@ -41,6 +43,24 @@ func (d *Delivery) Message() *transport.Message {
 		return d.letter.Message()
 	}
 	return m
+}
+
+// Encoded is Message with a payload in any case: that of an event that travels by reference is encoded now, as
+// publishing it on another transport would have done. The error is that of the codec.
+func (d *Delivery) Encoded() (*transport.Message, error) {
+	m := d.Message()
+	if m.Value == nil || m.Payload != nil {
+		return m, nil
+	}
+	p := d.publisher
+	if p == nil {
+		p = &publisher{codecs: []codec.Codec{codec.JSON}}
+	}
+	encoded := *m
+	encoded.Value = nil
+	var err error
+	encoded.Payload, encoded.ContentType, err = p.encode(m.Value)
+	return &encoded, err
 }
 
 // HasEnvelope reports whether the message has its envelope. An event that travels by reference, and that nothing caused,

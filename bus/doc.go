@@ -30,7 +30,8 @@
 //
 // Messages with one key ([Keyed]) are handled one after the other and in order, also across failures: while one waits
 // to come again, the later ones of its key wait behind it, and those of other keys flow, as long as those that wait are
-// fewer than GroupConfig.Prefetch. Messages without a key are handled in parallel, on up to GroupConfig.Workers
+// fewer than GroupConfig.Prefetch. The exception is a [RetryAfter] of more than a second: the message leaves, and others
+// of its key overtake it, unless GroupConfig.KeepOrder is set. Messages without a key are handled in parallel, on up to GroupConfig.Workers
 // goroutines; what the transport promises beyond that is in its Capabilities.
 //
 // # Lifecycle

@@ -123,13 +123,13 @@ func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
 			}
 			if payload == nil { // handed over by reference, as a type of another module
 				var err error
-				if payload, contentType, err = b.encode(m.Value); err != nil {
+				if payload, contentType, err = b.publisher.encode(m.Value); err != nil {
 					return make(), Permanent(fmt.Errorf("%w: %q: %w", ErrDecode, m.Name, err))
 				}
 			}
 		}
 		e := make()
-		c, err := b.codecFor(contentType, e)
+		c, err := b.publisher.codecFor(contentType, e)
 		switch {
 		case err != nil:
 		case pointer:

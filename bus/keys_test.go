@@ -149,7 +149,7 @@ func TestFailingKeyHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		var seen record[string]
-		b := run(t, bus.Config{Groups: group("g", bus.GroupConfig{Workers: 2})}, func(b *bus.Bus) {
+		b := run(t, bus.Config{Groups: group("g", bus.GroupConfig{Workers: 2, KeepOrder: true})}, func(b *bus.Bus) {
 			bus.Handle(b, "g", func(ctx context.Context, e placed) error {
 				seen.add(fmt.Sprintf("%s%d@%v", e.Order, e.N, time.Since(began)))
 				d, _ := bus.DeliveryFrom(ctx)

@@ -38,7 +38,7 @@ func (l *letter) Message() *transport.Message {
 
 // publishLetter publishes e as a letter if it can be one: a single event without instructions that descends from nothing,
 // on a transport that takes letters. It reports whether it was.
-func (b *Bus) publishLetter(ctx context.Context, e Event) (done bool, err error) {
+func (p *publisher) publishLetter(ctx context.Context, e Event) (done bool, err error) {
 	if _, special := e.(*wrapped); special || ctx.Value(originKey{}) != nil {
 		return false, nil
 	}
@@ -48,25 +48,25 @@ func (b *Bus) publishLetter(ctx context.Context, e Event) (done bool, err error)
 	}
 	l := &o.letters[0]
 	o.letters = o.letters[1:]
-	err = b.write(o, l, e)
+	err = p.write(o, l, e)
 	outgoings.Put(o)
 	if err != nil {
 		return true, err
 	}
-	if err := b.lazy.PublishLazy(ctx, l.route.topic, l); err != nil {
+	if err := p.lazy.PublishLazy(ctx, l.route.topic, l); err != nil {
 		return true, fmt.Errorf("bus: publish %q: %w", l.route.name, err)
 	}
 	return true, nil
 }
 
 // write fills in a letter.
-func (b *Bus) write(o *outgoing, l *letter, e Event) (err error) {
+func (p *publisher) write(o *outgoing, l *letter, e Event) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			err = panicked(e, p)
+		if r := recover(); r != nil {
+			err = panicked(e, r)
 		}
 	}()
-	if l.route, l.key, l.version, err = b.describe(o, 0, e); err != nil {
+	if l.route, l.key, l.version, err = p.describe(o, 0, e); err != nil {
 		return err
 	}
 	if l.key != "" {
@@ -74,6 +74,6 @@ func (b *Bus) write(o *outgoing, l *letter, e Event) (err error) {
 			return fmt.Errorf("bus: publish %q: %w", l.route.name, asInvalid(err))
 		}
 	}
-	l.event, l.nanos = e, b.clock.read().UnixNano()
+	l.event, l.nanos = e, p.clock.read().UnixNano()
 	return nil
 }

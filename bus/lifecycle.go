@@ -120,7 +120,7 @@ func closeAll(consumers []*consumer) error {
 func (b *Bus) byTopic(routes map[string]versions) map[string]map[string]versions {
 	topics := map[string]map[string]versions{}
 	for name, v := range routes {
-		topic := b.cfg.Topic(name)
+		topic := b.publisher.topic(name)
 		if topics[topic] == nil {
 			topics[topic] = map[string]versions{}
 		}

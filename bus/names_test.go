@@ -46,7 +46,7 @@ func FuzzNames(f *testing.F) {
 		}
 		// The same name is the same route, and what is checked once stays good.
 		if b, err := New(Config{}); err == nil {
-			r, err := b.route(name)
+			r, err := b.publisher.route(name)
 			if err != nil || r.topic != topic || r.name != name {
 				t.Errorf("route of %q: %v, %v", name, r, err)
 			}

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -11,9 +12,11 @@ import (
 // done takes the outcome of a task of worker n. It returns the next task if there is one at hand.
 func (c *consumer) done(n int, t *task, err error) *task {
 	var delay time.Duration
-	givenBack := err != nil && c.givesBack(err)
-	if err != nil && !givenBack {
-		delay = c.report(t, err)
+	var left bool
+	setAside := err != nil && IsSetAside(err)
+	givenBack := err != nil && !setAside && c.givesBack(err)
+	if err != nil && !setAside && !givenBack {
+		delay, left = c.report(t, err)
 	}
 	c.mu.Lock()
 	c.current[n] = nil
@@ -23,6 +26,14 @@ func (c *consumer) done(n int, t *task, err error) *task {
 	switch {
 	case err == nil:
 		c.handled++
+		c.settle(t.tag, transport.Ack)
+		c.leaveKey(t)
+	case setAside:
+		c.setAside++
+		c.settle(t.tag, transport.Ack)
+		c.leaveKey(t)
+	case left:
+		c.failed++
 		c.settle(t.tag, transport.Ack)
 		c.leaveKey(t)
 	case givenBack:
@@ -63,13 +74,13 @@ func (c *consumer) givesBack(err error) bool {
 	return c.ctx.Err() != nil || c.fetching.Err() != nil && errors.Is(err, ErrStopped)
 }
 
-// report logs why a task failed and returns the pause before it comes again. It is called without the lock, for loggers
-// and errors are the program's code.
-func (c *consumer) report(t *task, err error) time.Duration {
+// report logs why a task failed and returns the pause before it comes again, and whether it has left the group until
+// then. It is called without the lock, for loggers and errors are the program's code.
+func (c *consumer) report(t *task, err error) (delay time.Duration, left bool) {
 	if c.cfg.Delivery == AtMostOnce {
 		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
 			"event", t.Message().Name, "id", t.Message().ID, "error", err)
-		return 0
+		return 0, false
 	}
 	delay, asked := RetryDelay(err)
 	if !asked {
@@ -77,7 +88,36 @@ func (c *consumer) report(t *task, err error) time.Duration {
 	}
 	c.log.Info("bus: handling failed; the message comes again",
 		"event", t.Message().Name, "id", t.Message().ID, "attempt", t.Attempt, "after", delay, "error", err)
-	return delay
+	return delay, asked && delay > stayFor && c.leave(t, delay)
+}
+
+const (
+	// stayFor is the longest delay after RetryAfter that a message waits out in its place.
+	stayFor = time.Second
+	// leaveTimeout bounds the hand-over of a message that leaves.
+	leaveTimeout = 10 * time.Second
+)
+
+// leave has the transport bring the message of t again later, to this group alone, and reports whether it will. The
+// message that is in hand can then be acknowledged. After a crash in between both come.
+func (c *consumer) leave(t *task, delay time.Duration) bool {
+	if c.again == nil {
+		return false
+	}
+	m := t.delivered
+	if m == nil {
+		m = t.letter.Message()
+	}
+	again := *m
+	again.TargetGroup, again.NotBefore, again.Attempts = c.group, time.Now().Add(delay), t.Attempt
+	ctx, cancel := context.WithTimeout(t, leaveTimeout)
+	defer cancel()
+	if err := c.again(ctx, c.topic, []transport.Message{again}); err != nil {
+		c.log.Warn("bus: the message could not be handed over for later, and waits in its place",
+			"event", m.Name, "id", m.ID, "error", err)
+		return false
+	}
+	return true
 }
 
 // hold has a failed task come again after a while. Meanwhile its key waits.

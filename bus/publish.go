@@ -2,16 +2,13 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -57,77 +54,21 @@ func (b *Bus) Publish(ctx context.Context, events ...Event) error {
 	if err := b.publishable(); err != nil {
 		return err
 	}
-	if len(events) == 0 {
-		return nil
-	}
-	err := b.publish(ctx, events)
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, ErrInvalid) || errors.Is(err, transport.ErrTooLarge) || errors.Is(err, transport.ErrUnsupported) {
-		return Permanent(err)
-	}
-	return err
-}
-
-func (b *Bus) publish(ctx context.Context, events []Event) error {
-	if b.lazy != nil && len(events) == 1 {
-		if done, err := b.publishLetter(ctx, events[0]); done {
-			return err
-		}
-	}
-	msgs, topic, err := b.prepare(ctx, events)
-	if err != nil {
-		return err
-	}
-	if topic == "" {
-		return b.publishTopics(ctx, msgs)
-	}
-	return b.send(ctx, topic, msgs)
-}
-
-func (b *Bus) send(ctx context.Context, topic string, msgs []transport.Message) error {
-	if err := b.cfg.Transport.Publish(ctx, topic, msgs); err != nil {
-		return fmt.Errorf("bus: publish %q: %w", msgs[0].Name, asInvalid(err))
-	}
-	return nil
-}
-
-// publishTopics publishes a batch of several topics, each topic's messages together and in order.
-func (b *Bus) publishTopics(ctx context.Context, msgs []transport.Message) error {
-	var order []string
-	byTopic := map[string][]transport.Message{}
-	for _, m := range msgs {
-		r, err := b.route(m.Name)
-		if err != nil {
-			return err
-		}
-		if byTopic[r.topic] == nil {
-			order = append(order, r.topic)
-		}
-		byTopic[r.topic] = append(byTopic[r.topic], m)
-	}
-	var errs []error
-	for _, topic := range order {
-		if err := b.send(ctx, topic, byTopic[topic]); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return b.publisher.Publish(ctx, events...)
 }
 
 // prepare turns events into messages. The topic is empty if they are of several. Methods of events are the caller's
 // code: a panic of one is an error here.
-func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Message, topic string, err error) {
+func (p *publisher) prepare(ctx context.Context, events []Event) (msgs []transport.Message, topic string, err error) {
 	i := 0
 	o := outgoings.Get().(*outgoing)
 	defer func() {
 		outgoings.Put(o)
-		if p := recover(); p != nil {
-			err = panicked(events[i], p)
+		if r := recover(); r != nil {
+			err = panicked(events[i], r)
 		}
 	}()
-	now := b.clock.read()
+	now := p.clock.read()
 	cause, correlation := originOf(ctx)
 	msgs, large := o.take(len(events)), false
 	for ; i < len(events); i++ {
@@ -138,7 +79,7 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 			}
 		}
 		var r *route
-		if r, m.Key, m.Version, err = b.describe(o, i, e); err != nil {
+		if r, m.Key, m.Version, err = p.describe(o, i, e); err != nil {
 			return nil, "", err
 		}
 		if i == 0 {
@@ -160,14 +101,14 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 			m.CausationID = cause.Message().ID
 			m.Metadata = traced(m.Metadata, cause.Message().Metadata)
 		}
-		if b.caps.Values {
+		if p.caps.Values {
 			m.Value = e
-		} else if m.Payload, m.ContentType, err = b.encode(e); err != nil {
+		} else if m.Payload, m.ContentType, err = p.encode(e); err != nil {
 			return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, err)
 		}
 		large = large || len(m.Payload) >= largePayload
-		if len(events) > 1 { // else the transport refuses it, and with it all
-			if err = transport.CheckBatch(b.caps, r.topic, msgs[i:i+1]); err != nil {
+		if p.checks || len(events) > 1 { // else the transport refuses it, and with it all
+			if err = transport.CheckBatch(p.caps, r.topic, msgs[i:i+1]); err != nil {
 				return nil, "", fmt.Errorf("bus: publish %q: %w", m.Name, asInvalid(err))
 			}
 		}
@@ -181,13 +122,13 @@ func (b *Bus) prepare(ctx context.Context, events []Event) (msgs []transport.Mes
 }
 
 // describe asks event i for what its envelope says.
-func (b *Bus) describe(o *outgoing, i int, e Event) (r *route, key string, version int, err error) {
+func (p *publisher) describe(o *outgoing, i int, e Event) (r *route, key string, version int, err error) {
 	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, "", 0, fmt.Errorf("bus: publish: %w: event %d is nil (%T)", ErrInvalid, i, e)
 	}
 	name := e.EventName()
-	if r = o.route; r == nil || r.bus != b || r.name != name {
-		if r, err = b.route(name); err != nil {
+	if r = o.route; r == nil || r.by != p || r.name != name {
+		if r, err = p.route(name); err != nil {
 			return nil, "", 0, fmt.Errorf("bus: publish %T: %w", e, err)
 		}
 		o.route = r
@@ -255,80 +196,4 @@ func traced(metadata, cause map[string]string) map[string]string {
 		metadata[key] = value
 	}
 	return metadata
-}
-
-// route is where events of one name travel.
-type route struct {
-	bus         *Bus
-	name, topic string
-}
-
-// route returns the route of a name; it checks each name once.
-func (b *Bus) route(name string) (*route, error) {
-	if r, ok := (*b.routes.Load())[name]; ok {
-		return r, nil
-	}
-	if err := checkEventName(name); err != nil {
-		return nil, err
-	}
-	topic := b.cfg.Topic(name)
-	if err := transport.CheckName("topic", topic); err != nil {
-		return nil, fmt.Errorf("event %q: %w", name, asInvalid(err))
-	}
-	// The map is replaced as a whole, for it is read far more often. The name is copied, as it might be a part of
-	// something large.
-	r := &route{b, strings.Clone(name), topic}
-	b.routing.Lock()
-	defer b.routing.Unlock()
-	if known := *b.routes.Load(); len(known) < maxRoutes {
-		routes := maps.Clone(known)
-		routes[r.name] = r
-		b.routes.Store(&routes)
-	}
-	return r, nil
-}
-
-// maxRoutes bounds the memory that names made up at run time could take.
-const maxRoutes = 10_000
-
-// encode encodes an event with the first codec that can.
-func (b *Bus) encode(e any) (payload []byte, contentType string, err error) {
-	for _, c := range b.cfg.Codecs {
-		if c.Encodes(e) {
-			payload, err = c.Marshal(e)
-			if err != nil {
-				return nil, "", fmt.Errorf("encode %T as %s: %w", e, c.ContentType(), err)
-			}
-			return payload, c.ContentType(), nil
-		}
-	}
-	return nil, "", fmt.Errorf("%w: no codec can encode %T", ErrInvalid, e)
-}
-
-// codecFor returns the codec for a content type; parameters such as "; charset=utf-8" do not count. A message that names
-// none is taken for what the bus would make of the event.
-func (b *Bus) codecFor(contentType string, e any) (codec.Codec, error) {
-	if contentType == "" {
-		for _, c := range b.cfg.Codecs {
-			if c.Encodes(e) {
-				return c, nil
-			}
-		}
-		return nil, fmt.Errorf("no content type, and no codec for %T", e)
-	}
-	for _, c := range b.cfg.Codecs {
-		if c.ContentType() == contentType {
-			return c, nil
-		}
-	}
-	base, _, _ := strings.Cut(contentType, ";")
-	base = strings.TrimSpace(base)
-	var known []string
-	for _, c := range b.cfg.Codecs {
-		if strings.EqualFold(c.ContentType(), base) {
-			return c, nil
-		}
-		known = append(known, c.ContentType())
-	}
-	return nil, fmt.Errorf("no codec for content type %q; known: %s", contentType, strings.Join(known, ", "))
 }

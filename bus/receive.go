@@ -91,7 +91,7 @@ func (c *consumer) admit(batch []transport.Delivery) {
 		t, d := &tasks[0], &batch[i]
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
-		t.Topic, t.Group, t.Attempt = c.topic, c.group, d.Attempt
+		t.Topic, t.Group, t.Attempt, t.publisher = c.topic, c.group, d.Attempt, c.publisher
 		if t.delivered = d.Message; d.Message == nil {
 			var ours bool
 			if t.letter, ours = d.Lazy.(*letter); !ours { // published past the bus, onto the transport

@@ -91,6 +91,9 @@ func TestVerdicts(t *testing.T) {
 	if bus.Permanent(nil) != nil || bus.RetryAfter(time.Second, nil) != nil {
 		t.Error("a verdict on no error is an error")
 	}
+	if s := fmt.Errorf("x: %w", bus.SetAside(cause)); !bus.IsSetAside(s) || !errors.Is(s, cause) || bus.SetAside(nil) != nil || bus.IsSetAside(cause) {
+		t.Error("SetAside")
+	}
 	p, r := fmt.Errorf("x: %w", bus.Permanent(cause)), errors.Join(errors.New("y"), bus.RetryAfter(time.Second, cause))
 	if !bus.IsPermanent(p) || !errors.Is(p, cause) || bus.IsPermanent(r) || bus.IsPermanent(nil) {
 		t.Error("IsPermanent")

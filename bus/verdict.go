@@ -60,7 +60,31 @@ type permanent struct{ err error }
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
 
+// SetAside marks err as one whose message is safe elsewhere, as in a quarantine: the delivery is acknowledged, although
+// it was not handled. What is further outside in the chain sees the error. SetAside(nil) is nil.
+func SetAside(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &setAside{err}
+}
+
+// IsSetAside reports whether err, or an error that it wraps, was marked by SetAside.
+func IsSetAside(err error) bool {
+	var s *setAside
+	return errors.As(err, &s)
+}
+
+type setAside struct{ err error }
+
+func (s *setAside) Error() string { return s.err.Error() }
+func (s *setAside) Unwrap() error { return s.err }
+
 // RetryAfter marks err as one after which the message shall come again, but not before d. RetryAfter(d, nil) is nil.
+//
+// A message that is to come again after more than a second leaves the group until then, if the transport has the
+// capabilities Delay and Target: it holds no worker and no place in Prefetch, and later messages of its key overtake it.
+// With GroupConfig.KeepOrder, and after a shorter delay, it waits in its place, and its key with it.
 func RetryAfter(d time.Duration, err error) error {
 	if err == nil {
 		return nil

@@ -12,8 +12,8 @@ import (
 type LogConfig struct {
 	// Logger gets the lines. Default: slog.Default() at the time of the call of Log.
 	Logger *slog.Logger
-	// Success is the level of deliveries without an error, and of those that a stop of the bus has interrupted. Default:
-	// slog.LevelDebug.
+	// Success is the level of deliveries without an error, of those that a stop of the bus has interrupted, and of those
+	// that were set aside, which Quarantined reports itself. Default: slog.LevelDebug.
 	Success slog.Leveler
 	// Failure is the level of errors. Default: slog.LevelWarn.
 	Failure slog.Leveler
@@ -36,6 +36,8 @@ func Log(cfg LogConfig) bus.Middleware {
 			case err == nil:
 			case interrupted(ctx, err):
 				text = "middleware: delivery interrupted by the stop of the bus"
+			case bus.IsSetAside(err):
+				text = "middleware: delivery set aside"
 			case bus.IsPermanent(err):
 				at, text = permanent, "middleware: delivery failed for good"
 			default:

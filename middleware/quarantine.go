@@ -35,8 +35,8 @@ type QuarantineConfig struct {
 	Logger *slog.Logger
 }
 
-// Quarantined puts messages that cannot be handled into a store, and lets them be acknowledged: a bus.Permanent error at
-// once, any other (bus.RetryAfter too) with the last attempt. A message that comes after its last attempt, because its
+// Quarantined puts messages that cannot be handled into a store, and returns bus.SetAside, so that they are acknowledged:
+// a bus.Permanent error at once, any other (bus.RetryAfter too) with the last attempt. A message that comes after its last attempt, because its
 // handling ends the process, goes there without being handled again.
 //
 // If the store fails, or panics, the error is returned, nothing is acknowledged, and the message comes again. Errors while the bus
@@ -53,7 +53,7 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 			return fmt.Errorf("middleware: quarantine: %w; the message failed with: %v", err, cause)
 		}
 		logDelivery(ctx, log, slog.LevelError, "middleware: message put into quarantine", d, cause)
-		return nil
+		return bus.SetAside(cause)
 	}
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
@@ -61,7 +61,7 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 				return put(ctx, d, fmt.Errorf("%w (delivery %d, allowed: %d)", ErrAttempts, d.Attempt, attempts))
 			}
 			err := next(ctx, d)
-			if err == nil || interrupted(ctx, err) || d.Attempt < attempts && !bus.IsPermanent(err) {
+			if err == nil || bus.IsSetAside(err) || interrupted(ctx, err) || d.Attempt < attempts && !bus.IsPermanent(err) {
 				return err
 			}
 			return put(ctx, d, err)

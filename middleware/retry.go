@@ -26,8 +26,8 @@ type RetryConfig struct {
 	// MaxDelay is the longest pause. A message that asks for more with bus.RetryAfter leaves the worker at once, to come
 	// again as another delivery. Default: DefaultRetryMaxDelay, or Delay if that is longer.
 	MaxDelay time.Duration
-	// If says for which errors a message is tried again. It is not asked about bus.Permanent, which is never retried,
-	// nor about bus.RetryAfter, which always is. It is called concurrently. Default: all.
+	// If says for which errors a message is tried again. It is not asked about bus.Permanent and bus.SetAside, which are
+	// never retried, nor about bus.RetryAfter, which always is. It is called concurrently. Default: all.
 	If func(error) bool
 }
 
@@ -53,7 +53,7 @@ func Retry(cfg RetryConfig) bus.Middleware {
 					return nil
 				}
 				tries := max(turn, d.Tries)
-				if tries >= cfg.Attempts || bus.IsPermanent(err) || ctx.Err() != nil {
+				if tries >= cfg.Attempts || bus.IsPermanent(err) || bus.IsSetAside(err) || ctx.Err() != nil {
 					return err
 				}
 				delay, asked := bus.RetryDelay(err)
