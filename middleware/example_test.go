@@ -62,11 +62,18 @@ func ExampleStandard() {
 	// 6 tries
 }
 
+// conflict is an error of the examples.
+type conflict struct{ error }
+
 func ExampleRetry() {
 	retry := middleware.Retry(middleware.RetryConfig{
 		Attempts: 5,
 		Delay:    time.Millisecond,
-		If:       func(err error) bool { return !errors.Is(err, os.ErrNotExist) },
+		Rules: []middleware.Rule{
+			middleware.Is(os.ErrNotExist, middleware.Never),         // to quarantine now
+			middleware.Is(os.ErrDeadlineExceeded, middleware.Later), // no tries in process
+			middleware.As[conflict](middleware.AtOnce),              // without a pause
+		},
 	})
 	tries := 0
 	shop([]bus.Middleware{retry}, func(context.Context, Charged) error {
@@ -77,6 +84,21 @@ func ExampleRetry() {
 	})
 	fmt.Println(tries, "tries")
 	// Output: 3 tries
+}
+
+// The message leaves the worker between deliveries. After the last delay it goes to quarantine.
+func ExampleDelayedRetry() {
+	chain := middleware.Standard(middleware.StandardConfig{
+		Log:        middleware.LogConfig{Logger: slog.New(slog.DiscardHandler)},
+		Quarantine: printed{},
+		Delays:     []time.Duration{10 * time.Millisecond, 20 * time.Millisecond}, // rather 10s, 1m, 10m, 1h
+		Retry:      middleware.RetryConfig{Attempts: 1},
+	})
+	shop(chain, func(ctx context.Context, _ Charged) error {
+		d, _ := bus.DeliveryFrom(ctx)
+		return fmt.Errorf("delivery %d: gateway is down", d.Attempt)
+	})
+	// Output: payments.charged for shipping: delivery 3: gateway is down
 }
 
 func ExampleRecover() {

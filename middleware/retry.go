@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/postbus/postbus/bus"
@@ -26,9 +27,8 @@ type RetryConfig struct {
 	// MaxDelay is the longest pause. A message that asks for more with bus.RetryAfter leaves the worker at once, to come
 	// again as another delivery. Default: DefaultRetryMaxDelay, or Delay if that is longer.
 	MaxDelay time.Duration
-	// If says for which errors a message is tried again. It is not asked about bus.Permanent and bus.SetAside, which are
-	// never retried, nor about bus.RetryAfter, which always is. It is called concurrently. Default: all.
-	If func(error) bool
+	// Rules say for which errors it is otherwise; the first that speaks about an error holds. Default: none.
+	Rules []Rule
 }
 
 // Retry tries a message that failed again, in process and at once: for what passes by itself within a second. The worker
@@ -45,6 +45,7 @@ func Retry(cfg RetryConfig) bus.Middleware {
 	cfg.Attempts = orDefault(cfg.Attempts, DefaultRetryAttempts)
 	cfg.Delay = orDefault(cfg.Delay, DefaultRetryDelay)
 	cfg.MaxDelay = orDefault(cfg.MaxDelay, max(DefaultRetryMaxDelay, cfg.Delay))
+	cfg.Rules = slices.Clone(cfg.Rules)
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
 			for turn := 1; ; turn++ { // counts those that have failed before they reached the handler
@@ -52,15 +53,21 @@ func Retry(cfg RetryConfig) bus.Middleware {
 				if err == nil {
 					return nil
 				}
-				tries := max(turn, d.Tries)
-				if tries >= cfg.Attempts || bus.IsPermanent(err) || bus.IsSetAside(err) || ctx.Err() != nil {
+				if bus.IsPermanent(err) || bus.IsSetAside(err) || interrupted(ctx, err) {
 					return err
 				}
+				verdict := AtOnce
 				delay, asked := bus.RetryDelay(err)
+				if !asked {
+					verdict = verdictOn(cfg.Rules, err)
+				}
+				tries := max(turn, d.Tries)
 				switch {
-				case asked && delay > cfg.MaxDelay, !asked && cfg.If != nil && !cfg.If(err):
+				case verdict == Never:
+					return bus.Permanent(err)
+				case verdict == Later, tries >= cfg.Attempts, delay > cfg.MaxDelay:
 					return err
-				case !asked:
+				case verdict == Usual:
 					delay = cfg.pause(tries)
 				}
 				if stop := wait(ctx, delay, "retry"); stop != nil {

@@ -15,7 +15,7 @@ import (
 func TestRetry(t *testing.T) {
 	t.Parallel()
 	permanent, wrong := bus.Permanent(errFlaky), errors.New("wrong")
-	onlyFlaky := func(err error) bool { return errors.Is(err, errFlaky) }
+	onlyFlaky := []middleware.Rule{middleware.Is(errFlaky, middleware.Usual), {If: func(error) bool { return true }, Then: middleware.Later}}
 	for name, tc := range map[string]struct {
 		cfg   middleware.RetryConfig
 		errs  []error
@@ -35,13 +35,13 @@ func TestRetry(t *testing.T) {
 		"permanent":               {errs: []error{permanent}, want: permanent, tries: 1},
 		"permanent in a wrapping": {errs: []error{fmt.Errorf("x: %w", permanent)}, want: permanent, tries: 1},
 		"permanent later":         {errs: []error{errFlaky, permanent}, want: permanent, tries: 2, most: 50 * time.Millisecond},
-		"predicate says no":       {cfg: middleware.RetryConfig{If: onlyFlaky}, errs: []error{errFlaky, wrong}, want: wrong, tries: 2, most: 50 * time.Millisecond},
+		"rules say no":            {cfg: middleware.RetryConfig{Rules: onlyFlaky}, errs: []error{errFlaky, wrong}, want: wrong, tries: 2, most: 50 * time.Millisecond},
 		"asks for a short wait": {errs: []error{bus.RetryAfter(700*time.Millisecond, errFlaky), nil}, tries: 2,
 			least: 700 * time.Millisecond, most: 700 * time.Millisecond},
 		"asks for the longest wait": {errs: []error{bus.RetryAfter(time.Second, errFlaky), nil}, tries: 2, least: time.Second, most: time.Second},
 		"asks for a long wait":      {errs: []error{bus.RetryAfter(time.Second+1, errFlaky), nil}, want: errFlaky, tries: 1},
 		"asks for none":             {errs: []error{bus.RetryAfter(-time.Second, errFlaky), nil}, tries: 2},
-		"asks, against predicate":   {cfg: middleware.RetryConfig{If: onlyFlaky}, errs: []error{bus.RetryAfter(time.Millisecond, wrong), nil}, tries: 2, least: time.Millisecond, most: time.Millisecond},
+		"asks, against the rules":   {cfg: middleware.RetryConfig{Rules: onlyFlaky}, errs: []error{bus.RetryAfter(time.Millisecond, wrong), nil}, tries: 2, least: time.Millisecond, most: time.Millisecond},
 		"asks for ever":             {errs: []error{bus.RetryAfter(time.Millisecond, errFlaky)}, want: errFlaky, tries: 3, least: 2 * time.Millisecond, most: 2 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
