@@ -124,6 +124,11 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 // Close closes the database if Open opened it.
 func (db *DB) Close() error { return db.close() }
 
+// Execer is what transactions of most packages have, *sql.Tx among them.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
 // Querier is what *sql.DB, *sql.Conn and *sql.Tx have in common.
 type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)

@@ -82,7 +82,8 @@ func (c *consumer) drop() {
 
 // firstPoll is the pause after a look that found nothing, if there had been a reason to look.
 func (t *turn) firstPoll() time.Duration {
-	if l := t.c.s.l; l.d.Prompt() {
+	l := t.c.s.l
+	if l.d.Prompt() && time.Since(time.Unix(0, l.txAt.Load())) > txLately {
 		return l.cfg.Poll
 	}
 	return firstPoll

@@ -105,7 +105,7 @@ func (c *consumer) load(ctx context.Context, le *lease) (*window, error) {
 		r := &rows[i]
 		n := sort.Search(len(s.pending), func(i int) bool { return !s.pending[i].pos.before(r.Pos) })
 		p := s.pending[n]
-		e := &entry{pos: r.Pos, prev: prev, msg: decode(r), attempts: p.attempts, known: true, suspect: p.inFlight}
+		e := &entry{pos: r.Pos, prev: prev, msg: decode(r), attempts: p.attempts, known: true, suspect: p.inFlight && !l.cfg.Harmless}
 		if p.inFlight {
 			e.attempts++
 		}
@@ -140,7 +140,7 @@ func (c *consumer) take(w *window, f *fetched, died Pos) {
 		if r.mine && !w.skips(r.pos) {
 			e := &entry{pos: r.pos, prev: prev, msg: r.msg}
 			if !died.before(r.pos) {
-				e.known, e.suspect, e.attempts = true, true, 1
+				e.known, e.suspect, e.attempts = true, !c.s.l.cfg.Harmless, 1
 			}
 			w.add(e)
 			prev = r.pos

@@ -38,7 +38,7 @@ type Dialect interface {
 	// Append writes a batch in one transaction.
 	Append(ctx context.Context, b *Batch) error
 	// AppendTx writes a step within the caller's transaction.
-	AppendTx(ctx context.Context, tx Querier, s *Step) error
+	AppendTx(ctx context.Context, tx store.Execer, s *Step) error
 
 	// Bound is an SQL expression, with one "?" for the name of the topic, for a number: what is published after it was
 	// read is beyond it.

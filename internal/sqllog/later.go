@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/store"
 )
 
 const (
@@ -138,7 +138,7 @@ func (l *Log) laters(ctx context.Context, q Querier, where string, args ...any) 
 }
 
 // InsertLater writes rows of postbus_later, for the dialects.
-func InsertLater(ctx context.Context, q Querier, d Dialect, rows []Later) error {
+func InsertLater(ctx context.Context, q store.Execer, d Dialect, rows []Later) error {
 	const chunk = 500
 	for len(rows) > 0 {
 		n := min(chunk, len(rows))
@@ -176,24 +176,6 @@ func (l *Log) eachID(ids []int64, f func(marks string, args []any) error) error 
 			return err
 		}
 		ids = ids[n:]
-	}
-	return nil
-}
-
-// PublishTx appends msgs within the caller's transaction: they are seen when it commits, and consumers are woken by
-// polling. All messages must be good.
-func (l *Log) PublishTx(ctx context.Context, tx Querier, topic string, msgs []transport.Message) error {
-	req, failed, err := l.prepare(ctx, topic, msgs)
-	if err == nil && failed != nil {
-		err = &transport.PublishError{Errs: failed}
-	}
-	if err != nil {
-		return l.publishError(topic, err)
-	}
-	for _, s := range req.steps {
-		if err := l.d.AppendTx(ctx, tx, s); err != nil {
-			return l.publishError(topic, err)
-		}
 	}
 	return nil
 }

@@ -22,6 +22,8 @@ type Config struct {
 	Partitions int
 	Retention  time.Duration // negative keeps for ever
 	StallAfter time.Duration // a log that is held back for so long is reported
+	Passive    bool          // no background work: for who publishes within transactions only
+	Harmless   bool          // deliveries cannot kill: those in flight at a crash come again together
 	Logger     *slog.Logger
 	Close      func() error // closes the database, if it is the driver's to close
 }
@@ -51,7 +53,9 @@ type Log struct {
 	moveWake  chan struct{}
 	notices   chan struct{}
 	noticesMu sync.Mutex
-	pending   map[string]struct{} // texts of notices to send
+	pending   map[string]struct{}  // texts of notices to send
+	txNotices map[string]time.Time // when a notice went along with a caller's transaction, by topic
+	txAt      atomic.Int64         // when PublishTx was called last, in ns since 1970
 }
 
 // New makes a Log over a database that is migrated.
@@ -65,7 +69,7 @@ func New(db *sql.DB, d Dialect, cfg Config) *Log {
 		caps: transport.Capabilities{
 			Durable: true, Order: order, Delay: true, Target: true, Replay: true, Transactional: true, MaxPayload: d.MaxPayload(),
 		},
-		topics: map[string]*Topic{}, subs: map[*Subscription]struct{}{}, pending: map[string]struct{}{},
+		topics: map[string]*Topic{}, subs: map[*Subscription]struct{}{}, pending: map[string]struct{}{}, txNotices: map[string]time.Time{},
 		moveWake: make(chan struct{}, 1), notices: make(chan struct{}, 1),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -112,7 +116,7 @@ func (l *Log) topic(ctx context.Context, name string) (*Topic, error) {
 
 // start begins the background work; l.mu is held.
 func (l *Log) start() {
-	if l.started {
+	if l.started || l.cfg.Passive {
 		return
 	}
 	l.started = true

@@ -26,6 +26,9 @@ type Options struct {
 	Partitions   int
 	Retention    time.Duration
 	StallAfter   time.Duration
+	Passive      bool // as in Config
+	Harmless     bool // as in Config
+	Listen       bool // hear notices by a connection of its own, where the database has them
 	Logger       *slog.Logger
 }
 
@@ -55,7 +58,7 @@ func (o *Options) ReadParams(r *params.Reader, payload bool) {
 // config fills in the defaults; poll is the driver's.
 func (o *Options) config(poll time.Duration) (Config, error) {
 	cfg := Config{JSON: !o.PayloadBytes, Lease: o.Lease, Poll: o.Poll, Partitions: o.Partitions, Retention: o.Retention,
-		StallAfter: o.StallAfter, Logger: o.Logger}
+		StallAfter: o.StallAfter, Passive: o.Passive, Harmless: o.Harmless, Logger: o.Logger}
 	if cfg.Lease == 0 {
 		cfg.Lease = DefaultLease
 	}

@@ -25,7 +25,7 @@ func (l *Log) Publish(ctx context.Context, topic string, msgs []transport.Messag
 		}
 		return transport.CheckName("topic", topic)
 	}
-	req, failed, err := l.prepare(ctx, topic, msgs)
+	req, failed, err := l.prepare(ctx, topic, msgs, l.topic)
 	if err != nil {
 		return l.publishError(topic, err)
 	}
@@ -72,7 +72,7 @@ func (r *request) step(later, placed bool) *Step {
 }
 
 // prepare makes rows of the good messages, and errors of the others, nil if there are none.
-func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Message) (*request, []error, error) {
+func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Message, find func(context.Context, string) (*Topic, error)) (*request, []error, error) {
 	var failed []error
 	if err := transport.CheckBatch(l.caps, topic, msgs); err != nil {
 		var partial *transport.PublishError
@@ -81,7 +81,7 @@ func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Messag
 		}
 		failed = partial.Errs
 	}
-	t, err := l.topic(ctx, topic)
+	t, err := find(ctx, topic)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -299,6 +299,11 @@ func (l *Log) finish(reqs []*request, err error) {
 }
 
 func (l *Log) announce(r *request) {
+	l.duesSoon(r)
+	l.wake(r.topic.Name)
+}
+
+func (l *Log) duesSoon(r *request) {
 	for _, s := range r.steps {
 		for i := range s.Later {
 			if s.Later[i].Group == "" {
@@ -306,5 +311,4 @@ func (l *Log) announce(r *request) {
 			}
 		}
 	}
-	l.wake(r.topic.Name)
 }

@@ -12,8 +12,16 @@ import (
 const lagLimit = 10_000_000
 
 // Status tells how far each group of each topic of this database has come.
-func (l *Log) Status(ctx context.Context) ([]transport.GroupStatus, error) {
-	rows, err := l.db.QueryContext(ctx, "SELECT topic, grp, part, parts, owner, expires_ms, state, "+l.d.Now()+" FROM postbus_groups")
+func (l *Log) Status(ctx context.Context) ([]transport.GroupStatus, error) { return l.status(ctx, "") }
+
+// StatusOf is Status of one topic.
+func (l *Log) StatusOf(ctx context.Context, topic string) ([]transport.GroupStatus, error) {
+	return l.status(ctx, " WHERE topic = ?", topic)
+}
+
+func (l *Log) status(ctx context.Context, where string, args ...any) ([]transport.GroupStatus, error) {
+	q := "SELECT topic, grp, part, parts, owner, expires_ms, state, " + l.d.Now() + " FROM postbus_groups" + where
+	rows, err := l.db.QueryContext(ctx, l.d.Bind(q), args...)
 	if err != nil {
 		return nil, l.errorf("status: %w", err)
 	}

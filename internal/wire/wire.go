@@ -78,10 +78,8 @@ func Encode(m *transport.Message, maxUUID int) (uuid string, metadata map[string
 // maxUUID characters (36 in watermill-sql's tables) gets an ID that is longer, or not printable ASCII, under [KeyID], and
 // as the UUID one that is derived from the ID (a version 8 UUID of RFC 9562 of its SHA-256), the same each time.
 func Put(m *transport.Message, maxUUID int, put func(key, value string)) (uuid string) {
-	uuid = m.ID
-	if maxUUID > 0 && !fits(m.ID, maxUUID) {
+	if uuid = UUID(m.ID, maxUUID); uuid != m.ID {
 		put(KeyID, m.ID)
-		uuid = derive(m.ID)
 	}
 	for _, f := range [...]struct{ key, text string }{
 		{KeyName, m.Name}, {KeyCorrelationID, m.CorrelationID}, {KeyKey, m.Key}, {KeyCausationID, m.CausationID},
@@ -110,6 +108,14 @@ func Put(m *transport.Message, maxUUID int, put func(key, value string)) (uuid s
 		put(k, v)
 	}
 	return uuid
+}
+
+// UUID is the UUID that [Put] gives to a message with the ID.
+func UUID(id string, maxUUID int) string {
+	if maxUUID > 0 && !fits(id, maxUUID) {
+		return derive(id)
+	}
+	return id
 }
 
 func fits(id string, limit int) bool {

@@ -227,7 +227,7 @@ func (d *dialect) appendOnce(ctx context.Context, b *sqllog.Batch) error {
 	return tx.Commit()
 }
 
-func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Step) error {
+func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {
 	if len(r.Later) > 0 {
 		if r.Placed {
 			if err := d.place(ctx, tx, r); err != nil {
@@ -247,7 +247,7 @@ func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Ste
 }
 
 // place takes offsets for rows that are not in the log. To readers they are gaps, which they ask postbus_later about.
-func (d *dialect) place(ctx context.Context, tx sqllog.Querier, s *sqllog.Step) error {
+func (d *dialect) place(ctx context.Context, tx store.Execer, s *sqllog.Step) error {
 	messages := d.Quote(s.Topic.Messages)
 	for i := range s.Later {
 		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (`uuid`) VALUES ('')")

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/store"
 )
 
 // Append writes a batch in one round trip: the statements of a pipeline are one transaction.
@@ -88,7 +89,7 @@ func text(p []byte) *string {
 }
 
 // AppendTx writes rows within the caller's transaction.
-func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Step) error {
+func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {
 	q, args := d.insert(r)
 	_, err := tx.ExecContext(ctx, q, args...)
 	return err

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postbus/postbus/store"
 )
 
 // channel carries the names of topics that have new messages. All programs on a database share it.
@@ -40,6 +42,12 @@ func (d *dialect) Listen(ctx context.Context, _ time.Duration, ready func(), hea
 
 // Listens implements sqllog.Dialect.
 func (d *dialect) Listens() bool { return d.own != nil }
+
+// NotifyTx sends text when tx commits.
+func (d *dialect) NotifyTx(ctx context.Context, tx store.Execer, text string) error {
+	_, err := tx.ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
+	return err
+}
 
 // Notify sends texts in one transaction, which need not reach the disk: what it tells of is there already.
 func (d *dialect) Notify(ctx context.Context, texts []string) error {

@@ -23,6 +23,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/postbus/postbus/internal/params"
 	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/store"
@@ -32,6 +34,15 @@ import (
 func init() {
 	transport.Register("postgres", open)
 	transport.Register("postgresql", open)
+	sqllog.Register(store.Postgres, func(ctx context.Context, db *store.DB, o sqllog.Options) (*sqllog.Log, error) {
+		return sqllog.Use(ctx, db, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) {
+			d, err := newDialect(ctx, db)
+			if err == nil && o.Listen {
+				err = d.conn(ctx, func(c *pgx.Conn) error { d.own = c.Config(); return nil })
+			}
+			return d, err
+		})
+	})
 }
 
 const defaultPoll = time.Second
@@ -105,8 +116,18 @@ func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.
 
 // PublishTx publishes within the caller's transaction, a *sql.Tx: the messages are there once it commits. The topic's
 // tables are made outside of it, if they are not there yet.
-func (t *Transport) PublishTx(ctx context.Context, tx store.Querier, topic string, msgs []transport.Message) error {
+func (t *Transport) PublishTx(ctx context.Context, tx store.Execer, topic string, msgs []transport.Message) error {
 	return t.log.PublishTx(ctx, tx, topic, msgs)
+}
+
+// Wake has consumers of this process look at topic now: a transaction that PublishTx was called with has committed.
+// Without it they look often for a while.
+func (t *Transport) Wake(topic string) { t.log.Wake(topic) }
+
+// Cancel removes the messages with the id that are for a later time, and reports whether there were any. If tx is not
+// nil, it does so within that transaction.
+func (t *Transport) Cancel(ctx context.Context, tx store.Execer, id string) (bool, error) {
+	return t.log.Cancel(ctx, tx, id)
 }
 
 // Subscribe implements transport.Transport.

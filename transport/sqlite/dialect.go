@@ -86,29 +86,8 @@ func (d *dialect) Prepare(ctx context.Context, t *sqllog.Topic, _ bool) error {
 	if n < 2 {
 		d.writing.Lock()
 		defer d.writing.Unlock()
-		for _, q := range []string{
-			"CREATE TABLE IF NOT EXISTS " + messages + ` (
-				"offset" INTEGER PRIMARY KEY AUTOINCREMENT,
-				uuid TEXT NOT NULL,
-				created_at TEXT NOT NULL,
-				payload BLOB,
-				metadata JSON
-			)`,
-			"CREATE TABLE IF NOT EXISTS " + offsets + ` (
-				consumer_group TEXT NOT NULL,
-				offset_acked INTEGER NOT NULL,
-				locked_until INTEGER NOT NULL DEFAULT 0,
-				PRIMARY KEY (consumer_group)
-			)`,
-			"INSERT INTO postbus_topics (topic, messages, offsets) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-		} {
-			args := []any{}
-			if strings.HasPrefix(q, "INSERT") {
-				args = []any{t.Name, t.Messages, t.Offsets}
-			}
-			if _, err := d.db.ExecContext(ctx, q, args...); err != nil {
-				return fmt.Errorf("make table: %w", err)
-			}
+		if err := d.PrepareTx(ctx, d.db, t); err != nil {
+			return err
 		}
 	}
 	for _, q := range []string{
@@ -121,6 +100,35 @@ func (d *dialect) Prepare(ctx context.Context, t *sqllog.Topic, _ bool) error {
 		}
 		if err := rows.Close(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// PrepareTx makes the tables within the caller's transaction, which holds up every other writer.
+func (d *dialect) PrepareTx(ctx context.Context, tx store.Execer, t *sqllog.Topic) error {
+	for _, q := range []string{
+		"CREATE TABLE IF NOT EXISTS " + d.Quote(t.Messages) + ` (
+			"offset" INTEGER PRIMARY KEY AUTOINCREMENT,
+			uuid TEXT NOT NULL,
+			created_at TEXT NOT NULL,
+			payload BLOB,
+			metadata JSON
+		)`,
+		"CREATE TABLE IF NOT EXISTS " + d.Quote(t.Offsets) + ` (
+			consumer_group TEXT NOT NULL,
+			offset_acked INTEGER NOT NULL,
+			locked_until INTEGER NOT NULL DEFAULT 0,
+			PRIMARY KEY (consumer_group)
+		)`,
+		"INSERT INTO postbus_topics (topic, messages, offsets) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+	} {
+		args := []any{}
+		if strings.HasPrefix(q, "INSERT") {
+			args = []any{t.Name, t.Messages, t.Offsets}
+		}
+		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
+			return fmt.Errorf("make table: %w", err)
 		}
 	}
 	return nil
@@ -142,7 +150,7 @@ func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
 	return tx.Commit()
 }
 
-func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Step) error {
+func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {
 	if len(r.Later) > 0 {
 		if r.Placed {
 			if err := d.place(ctx, tx, r); err != nil {
@@ -169,7 +177,7 @@ func (d *dialect) AppendTx(ctx context.Context, tx sqllog.Querier, r *sqllog.Ste
 }
 
 // place takes offsets for rows that are not in the log.
-func (d *dialect) place(ctx context.Context, tx sqllog.Querier, s *sqllog.Step) error {
+func (d *dialect) place(ctx context.Context, tx store.Execer, s *sqllog.Step) error {
 	messages := d.Quote(s.Topic.Messages)
 	for i := range s.Later {
 		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (uuid, created_at) VALUES ('', '')")

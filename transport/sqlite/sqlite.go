@@ -30,7 +30,12 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-func init() { transport.Register("sqlite", open) }
+func init() {
+	transport.Register("sqlite", open)
+	sqllog.Register(store.SQLite, func(ctx context.Context, db *store.DB, o sqllog.Options) (*sqllog.Log, error) {
+		return sqllog.Use(ctx, db, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
+	})
+}
 
 const defaultPoll = 100 * time.Millisecond
 
@@ -90,9 +95,19 @@ func (t *Transport) Publish(ctx context.Context, topic string, msgs []transport.
 }
 
 // PublishTx publishes within the caller's transaction, a *sql.Tx: the messages are there once it commits. The topic's
-// tables are made outside of it, if they are not there yet.
-func (t *Transport) PublishTx(ctx context.Context, tx store.Querier, topic string, msgs []transport.Message) error {
+// tables are made in it, if they are not there yet.
+func (t *Transport) PublishTx(ctx context.Context, tx store.Execer, topic string, msgs []transport.Message) error {
 	return t.log.PublishTx(ctx, tx, topic, msgs)
+}
+
+// Wake has consumers of this process look at topic now: a transaction that PublishTx was called with has committed.
+// Without it they look often for a while.
+func (t *Transport) Wake(topic string) { t.log.Wake(topic) }
+
+// Cancel removes the messages with the id that are for a later time, and reports whether there were any. If tx is not
+// nil, it does so within that transaction.
+func (t *Transport) Cancel(ctx context.Context, tx store.Execer, id string) (bool, error) {
+	return t.log.Cancel(ctx, tx, id)
 }
 
 // Subscribe implements transport.Transport.
