@@ -55,13 +55,18 @@ type upcast struct {
 	apply  func(any) (any, error)
 }
 
-// place returns the file and line of the caller outside of this package: where the program declared something.
+// wirers begin the names of functions that declare on behalf of their callers.
+var wirers = [...]string{"github.com/postbus/postbus/bus.", "github.com/postbus/postbus/outbox."}
+
+// place returns the file and line of the caller outside of this package, and of those that build on it: where the
+// program declared something.
 func place() string {
 	var pcs [16]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if !strings.HasPrefix(f.Function, "github.com/postbus/postbus/bus.") || strings.HasSuffix(f.File, "_test.go") || !more {
+		ours := slices.ContainsFunc(wirers[:], func(prefix string) bool { return strings.HasPrefix(f.Function, prefix) })
+		if !ours || strings.HasSuffix(f.File, "_test.go") || !more {
 			return fmt.Sprintf("%s:%d", f.File, f.Line)
 		}
 	}

@@ -1,0 +1,4 @@
+package outbox
+
+// Unwrap is unwrap.
+var Unwrap = unwrap

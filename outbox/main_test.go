@@ -1,0 +1,266 @@
+package outbox_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/memory"
+	"github.com/postbus/postbus/transport/mysql"
+	"github.com/postbus/postbus/transport/postgres"
+	"github.com/postbus/postbus/transport/sqlite"
+)
+
+func TestMain(m *testing.M) {
+	child()
+	goleak.VerifyTestMain(m)
+}
+
+// patience bounds every wait of a test for what must happen.
+const patience = 30 * time.Second
+
+var dialects = []store.Dialect{store.Postgres, store.MySQL, store.SQLite}
+
+// onEach runs a test on a database of its own of each dialect.
+func onEach(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Parallel()
+	for _, d := range dialects {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, newFixture(t, d))
+		})
+	}
+}
+
+// fixture is a database with a table of the business, "rows".
+type fixture struct {
+	t       testing.TB
+	dialect store.Dialect
+	url     string
+	db      *store.DB
+}
+
+var serial atomic.Int64
+
+func unique(prefix string) string {
+	return fmt.Sprintf("%s_%d_%d", prefix, time.Now().UnixNano(), serial.Add(1))
+}
+
+func newFixture(t testing.TB, d store.Dialect) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dialect: d}
+	switch d {
+	case store.Postgres:
+		f.url = newDatabase(t, testservices.Postgres(t))
+	case store.MySQL:
+		f.url = newDatabase(t, testservices.MySQL(t))
+	default: // the machine stays up: what a killed process wrote is there also without synchronous
+		f.url = "sqlite:" + filepath.Join(t.TempDir(), "x.db") + "?synchronous=off"
+	}
+	f.db = f.open()
+	f.exec(`CREATE TABLE business (id varchar(100) PRIMARY KEY, note varchar(100))`)
+	return f
+}
+
+// newDatabase makes a database that is dropped at the end.
+func newDatabase(t testing.TB, server string) string {
+	t.Helper()
+	admin, err := store.Open(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := unique("outbox")
+	if _, err := admin.SQL().ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		q := "DROP DATABASE IF EXISTS " + name
+		if admin.Dialect() == store.Postgres {
+			q += " WITH (FORCE)"
+		}
+		_, err := admin.SQL().ExecContext(context.Background(), q)
+		if err != nil {
+			t.Error(err)
+		}
+		_ = admin.Close()
+	})
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// open returns one more handle of the database.
+func (f *fixture) open() *store.DB {
+	f.t.Helper()
+	db, err := store.Open(f.t.Context(), f.url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (f *fixture) exec(q string, args ...any) {
+	f.t.Helper()
+	if _, err := f.db.SQL().ExecContext(f.t.Context(), f.bind(q), args...); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// bind writes "?" as the database wants arguments.
+func (f *fixture) bind(q string) string {
+	for n := 1; f.dialect == store.Postgres && strings.Contains(q, "?"); n++ {
+		q = strings.Replace(q, "?", fmt.Sprintf("$%d", n), 1)
+	}
+	return q
+}
+
+func (f *fixture) count(q string, args ...any) int {
+	f.t.Helper()
+	var n int
+	if err := f.db.SQL().QueryRowContext(f.t.Context(), f.bind(q), args...).Scan(&n); err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
+func (f *fixture) begin() *sql.Tx {
+	f.t.Helper()
+	tx, err := f.db.SQL().BeginTx(f.t.Context(), nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = tx.Rollback() })
+	return tx
+}
+
+// transport returns the transport in the database, on the fixture's handle.
+func (f *fixture) transport() transport.Transport {
+	f.t.Helper()
+	var tr transport.Transport
+	var err error
+	switch f.dialect {
+	case store.Postgres:
+		tr, err = postgres.New(f.t.Context(), f.db, postgres.Config{PollInterval: 50 * time.Millisecond})
+	case store.MySQL:
+		tr, err = mysql.New(f.t.Context(), f.db, mysql.Config{PollInterval: 50 * time.Millisecond})
+	default:
+		tr, err = sqlite.New(f.t.Context(), f.db, sqlite.Config{PollInterval: 50 * time.Millisecond})
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() {
+		if err := tr.Close(); err != nil {
+			f.t.Error(err)
+		}
+	})
+	return tr
+}
+
+// box returns a Box that is prepared.
+func (f *fixture) box(cfg outbox.Config) *outbox.Box {
+	f.t.Helper()
+	box := outbox.New(f.db, cfg)
+	if err := box.Prepare(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	return box
+}
+
+// inProcess returns a transport of this process.
+func inProcess(t testing.TB) *memory.Transport {
+	tr := memory.New(memory.Config{})
+	t.Cleanup(func() { _ = tr.Close() })
+	return tr
+}
+
+// startBus starts a bus on tr after wire, and stops it at the end.
+func startBus(t testing.TB, tr transport.Transport, wire func(b *bus.Bus)) *bus.Bus {
+	t.Helper()
+	b, err := bus.New(bus.Config{Transport: tr, Groups: nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire(b)
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := b.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// placed is the event of the tests.
+type placed struct {
+	OrderID string `json:"order_id"`
+	N       int    `json:"n"`
+}
+
+func (placed) EventName() string  { return "orders.placed" }
+func (e placed) EventKey() string { return e.OrderID }
+
+type paid struct {
+	OrderID string `json:"order_id"`
+}
+
+func (paid) EventName() string { return "payments.paid" }
+
+// journal records what handlers saw.
+type journal struct {
+	mu      sync.Mutex
+	entries []string
+}
+
+func (j *journal) add(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.entries = append(j.entries, fmt.Sprintf(format, args...))
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]string(nil), j.entries...)
+}
+
+// eventually polls until what is true, and fails after patience.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// want waits until the journal has n entries, and compares them.
+func (j *journal) want(t testing.TB, want ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d entries in the journal", len(want)), func() bool { return len(j.all()) >= len(want) })
+	if got := j.all(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

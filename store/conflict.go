@@ -1,0 +1,28 @@
+package store
+
+import (
+	"errors"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// IsConflict reports whether err says that a transaction lost against another one and did nothing, so that it can be run
+// again: a serialization failure, a deadlock, a lock that was not to be had in time.
+func IsConflict(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	var lite *sqlite.Error
+	switch {
+	case errors.As(err, &pg):
+		return pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "55P03"
+	case errors.As(err, &my):
+		return my.Number == 1213 || my.Number == 1205
+	case errors.As(err, &lite):
+		primary := lite.Code() & 0xff
+		return primary == sqlite3.SQLITE_BUSY || primary == sqlite3.SQLITE_LOCKED
+	}
+	return false
+}
