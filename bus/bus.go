@@ -9,8 +9,13 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/postbus/postbus/internal/declare"
 	"github.com/postbus/postbus/transport"
 )
+
+func init() {
+	declare.At = func(b any, place string, f func()) { b.(*Bus).places.Run(place, f) }
+}
 
 // Bus publishes events, and runs the handlers. Make it with New, declare handlers with Handle, then Run it, or Start
 // and Stop it. Its methods may be called concurrently.
@@ -18,6 +23,7 @@ type Bus struct {
 	cfg   Config
 	place string // where New was called
 
+	places    declare.Places
 	publisher *publisher
 
 	state atomic.Int32 // a state, changed under mu
@@ -30,6 +36,8 @@ type Bus struct {
 	stopped     chan struct{} // closed when Stop is through
 	stopErr     error         // what it returned
 	late        []error       // mistakes made after Start
+	failure     error         // why failed is closed
+	failed      chan struct{}
 }
 
 type state = int32
@@ -50,9 +58,10 @@ func New(cfg Config) (*Bus, error) {
 	}
 	b := &Bus{
 		cfg:     cfg.withDefaults(),
-		place:   place(),
+		place:   declare.Place(),
 		wiring:  wiring{groups: map[string]*groupWiring{}, upcasts: map[schema]upcast{}},
 		stopped: make(chan struct{}),
+		failed:  make(chan struct{}),
 	}
 	publishing := PublisherConfig{Codecs: cfg.Codecs, Topic: cfg.Topic, Publishing: cfg.Publishing}
 	if cfg.Transport != nil {
@@ -93,6 +102,14 @@ func (b *Bus) publishable() error {
 		return fmt.Errorf("bus: publish: %w", ErrStopped)
 	}
 	return fmt.Errorf("bus: publish: %w", ErrNotStarted)
+}
+
+// Check returns every mistake of the configuration and the wiring so far that Start would refuse, each with the place in
+// the code where it was made; it does no I/O. What middleware says when it is built is for Start alone.
+func (b *Bus) Check() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.verify()
 }
 
 // verify returns every mistake of the wiring, each with the place in the code where it was made.

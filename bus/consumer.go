@@ -23,6 +23,7 @@ type consumer struct {
 	routes       map[string]versions
 	chain        Handler
 	slots        chan struct{} // limits all consumers of the group together; nil if there is one only
+	fail         func(error)   // tells the bus that the group can go on no longer
 	log          *slog.Logger
 
 	ctx      context.Context // of the handlers
@@ -79,7 +80,7 @@ const (
 // newConsumer makes a consumer that has no subscription yet.
 func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string]versions, slots chan struct{}) (*consumer, error) {
 	c := &consumer{
-		group: group, topic: topic, cfg: cfg, publisher: b.publisher, routes: routes, slots: slots,
+		group: group, topic: topic, cfg: cfg, publisher: b.publisher, routes: routes, slots: slots, fail: b.fail,
 		log:  b.cfg.Logger.With("bus", b.cfg.Name, "group", group, "topic", topic),
 		idle: make(chan struct{}), keys: map[string]*keyQueue{}, held: map[*task]*hold{},
 		current: make([]*task, cfg.Workers),

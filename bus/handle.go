@@ -17,7 +17,7 @@ type eventFunc func(ctx context.Context, event any) error
 // Handle is called before Start, which reports what is wrong with it: an invalid name, or a second handler of the group
 // for the same version of the event. After Start it has no effect but a line in the log and an error of Stop.
 func Handle[E Event](b *Bus, group string, fn func(ctx context.Context, event E) error) {
-	at := place()
+	at := b.places.Now()
 	s, err := schemaOf[E]()
 	b.declare(at, func(w *wiring) {
 		w.addGroup(at, group)
@@ -32,6 +32,7 @@ func Handle[E Event](b *Bus, group string, fn func(ctx context.Context, event E)
 		w.addHandler(group, &handler{
 			schema: s,
 			place:  at,
+			typ:    reflect.TypeFor[E](),
 			decode: func(d *Delivery) (any, error) { return decode(d) },
 			handle: func(ctx context.Context, event any) error { return fn(ctx, event.(E)) },
 			direct: func(ctx context.Context, d *Delivery) error {
@@ -51,7 +52,7 @@ func Handle[E Event](b *Bus, group string, fn func(ctx context.Context, event E)
 //
 // Like Handle, it is called before Start, which reports mistakes.
 func Upcast[Old, New Event](b *Bus, fn func(old Old) (New, error)) {
-	at := place()
+	at := b.places.Now()
 	from, errOld := schemaOf[Old]()
 	to, errNew := schemaOf[New]()
 	b.declare(at, func(w *wiring) {
@@ -67,6 +68,7 @@ func Upcast[Old, New Event](b *Bus, fn func(old Old) (New, error)) {
 		w.addUpcast(from, upcast{
 			to:     to,
 			place:  at,
+			typ:    reflect.TypeFor[Old](),
 			decode: func(d *Delivery) (any, error) { return decode(d) },
 			apply:  func(old any) (any, error) { return fn(old.(Old)) },
 		})

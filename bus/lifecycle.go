@@ -129,8 +129,8 @@ func (b *Bus) byTopic(routes map[string]versions) map[string]map[string]versions
 	return topics
 }
 
-// Run starts the bus, handles until ctx ends or somebody calls Stop, and drains for up to Config.StopTimeout. A clean
-// run returns nil.
+// Run starts the bus, handles until ctx ends, somebody calls Stop or the bus has failed (see Failed), and drains for up
+// to Config.StopTimeout. A clean run returns nil.
 func (b *Bus) Run(ctx context.Context) error {
 	if err := b.Start(ctx); err != nil {
 		return err
@@ -138,10 +138,14 @@ func (b *Bus) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-b.stopped:
+	case <-b.failed:
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.StopTimeout)
 	defer cancel()
-	return b.Stop(stop)
+	if err := b.Stop(stop); err != nil || b.Err() != nil {
+		return errors.Join(b.Err(), err)
+	}
+	return nil
 }
 
 // Stop stops fetching, lets running handlers finish, and settles what they have done; deliveries that no handler has

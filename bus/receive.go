@@ -2,6 +2,7 @@ package bus
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/postbus/postbus/transport"
@@ -43,6 +44,7 @@ func (c *consumer) receive() {
 func (c *consumer) pause(err error, failures int) {
 	if errors.Is(err, transport.ErrClosed) {
 		c.log.Error("bus: the subscription was closed from outside; the group stops", "error", err)
+		c.fail(fmt.Errorf("bus: group %q on topic %q: the subscription was closed from outside: %w", c.group, c.topic, err))
 		<-c.fetching.Done()
 		return
 	}

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +41,7 @@ type groupWiring struct {
 type handler struct {
 	schema
 	place string
+	typ   reflect.Type
 	// decode makes the event out of a delivery, handle takes what decode or an upcast made, and direct is both in one.
 	decode func(*Delivery) (any, error)
 	handle eventFunc
@@ -51,25 +52,9 @@ type handler struct {
 type upcast struct {
 	to     schema
 	place  string
+	typ    reflect.Type
 	decode func(*Delivery) (any, error)
 	apply  func(any) (any, error)
-}
-
-// wirers begin the names of functions that declare on behalf of their callers.
-var wirers = [...]string{"github.com/postbus/postbus/bus.", "github.com/postbus/postbus/outbox."}
-
-// place returns the file and line of the caller outside of this package, and of those that build on it: where the
-// program declared something.
-func place() string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for {
-		f, more := frames.Next()
-		ours := slices.ContainsFunc(wirers[:], func(prefix string) bool { return strings.HasPrefix(f.Function, prefix) })
-		if !ours || strings.HasSuffix(f.File, "_test.go") || !more {
-			return fmt.Sprintf("%s:%d", f.File, f.Line)
-		}
-	}
 }
 
 func (w *wiring) mistake(place, format string, args ...any) {
@@ -137,24 +122,26 @@ func (w *wiring) routes(g *groupWiring) map[string]versions {
 		add(s, h.direct)
 	}
 	for from := range w.upcasts {
-		if g.handlers[from] != nil {
-			continue
-		}
-		var chain []upcast
-		for at := from; ; {
-			if h := g.handlers[at]; h != nil {
-				add(from, upcasting(chain, h))
-				break
-			}
-			u, ok := w.upcasts[at]
-			if !ok {
-				break
-			}
-			chain = append(chain, u)
-			at = u.to
+		if chain, h := w.lead(g, from); h != nil && len(chain) > 0 {
+			add(from, upcasting(chain, h))
 		}
 	}
 	return byName
+}
+
+// lead returns how a schema gets to a handler of g: by a chain of upcasts, which is empty if g takes it as it is. The
+// handler is nil if there is no way.
+func (w *wiring) lead(g *groupWiring, from schema) (chain []upcast, h *handler) {
+	for at := from; ; {
+		if h := g.handlers[at]; h != nil {
+			return chain, h
+		}
+		u, ok := w.upcasts[at]
+		if !ok {
+			return nil, nil
+		}
+		chain, at = append(chain, u), u.to
+	}
 }
 
 func upcasting(chain []upcast, h *handler) Handler {
