@@ -52,26 +52,41 @@ func Register(scheme string, open Opener) {
 //
 // No error of Open holds a password of the URL.
 func Open(ctx context.Context, rawURL string) (Transport, error) {
-	u, err := url.Parse(rawURL)
+	u, open, err := lookUp(rawURL)
 	if err != nil {
-		// The text of a url.Error holds the URL and with it the password: only the cause under it is safe to show.
-		if parse, ok := err.(*url.Error); ok {
-			err = parse.Err
-		}
-		return nil, fmt.Errorf("transport: open: not a URL: %w", redact(err, rawURL))
-	}
-	registry.RLock()
-	open, known := registry.openers[u.Scheme]
-	schemes := slices.Sorted(maps.Keys(registry.openers))
-	registry.RUnlock()
-	if !known {
-		return nil, unknownScheme(u.Scheme, schemes)
+		return nil, err
 	}
 	t, err := open(ctx, u)
 	if err != nil {
 		return nil, fmt.Errorf("transport: open %s: %w", display(u), err)
 	}
 	return t, nil
+}
+
+// CheckURL reports what Open would refuse before it asks the driver: what is no URL, and a scheme that no driver has
+// registered. It opens nothing.
+func CheckURL(rawURL string) error {
+	_, _, err := lookUp(rawURL)
+	return err
+}
+
+func lookUp(rawURL string) (*url.URL, Opener, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		// The text of a url.Error holds the URL and with it the password: only the cause under it is safe to show.
+		if parse, ok := err.(*url.Error); ok {
+			err = parse.Err
+		}
+		return nil, nil, fmt.Errorf("transport: open: not a URL: %w", redact(err, rawURL))
+	}
+	registry.RLock()
+	open, known := registry.openers[u.Scheme]
+	schemes := slices.Sorted(maps.Keys(registry.openers))
+	registry.RUnlock()
+	if !known {
+		return nil, nil, unknownScheme(u.Scheme, schemes)
+	}
+	return u, open, nil
 }
 
 // display is u for errors, without a password. A password with a "/", "?" or "#" that should have been escaped ends up

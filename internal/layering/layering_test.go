@@ -24,7 +24,10 @@ const module = "github.com/postbus/postbus"
 var arrows = map[string][]string{
 	"":                      {},
 	"bus":                   {"transport", "codec"},
+	"bus/busfx":             {"bus"},
 	"bus/bustest":           {"bus", "transport/memory"},
+	"config":                {"bus", "middleware", "transport"},
+	"config/configfx":       {"config", "bus/busfx"},
 	"codec":                 {},
 	"transport":             {},
 	"transport/postgres":    {"transport", "store"},
@@ -35,6 +38,7 @@ var arrows = map[string][]string{
 	"middleware/dedup":      {"bus", "store"},
 	"middleware/telemetry":  {"bus"},
 	"store":                 {},
+	"store/storefx":         {"store", "config"},
 	"outbox":                {"bus", "store", "transport"},
 	"saga":                  {"bus", "outbox", "store"},
 	"saga/sagatest":         {"saga", "bus/bustest"},
