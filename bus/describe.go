@@ -30,6 +30,8 @@ type EventDescription struct {
 	Topic   string
 	// Type is what the handler, or the Upcast, takes: a struct or a pointer to one.
 	Type reflect.Type
+	// ContentType is that of the codec with which the bus publishes the Type; empty if it has none.
+	ContentType string
 	// Place is the file and line that declared the handler or the Upcast.
 	Place string
 }
@@ -52,9 +54,11 @@ func (b *Bus) Describe() Description {
 		g := GroupDescription{Name: name, Config: cfg}
 		if w := b.wiring.groups[name]; w != nil {
 			for s, by := range b.wiring.taken(w) {
-				g.Events = append(g.Events, EventDescription{
-					Name: s.name, Version: s.version, Topic: b.publisher.topic(s.name), Type: by.typ, Place: by.place,
-				})
+				e := EventDescription{Name: s.name, Version: s.version, Topic: b.publisher.topic(s.name), Type: by.typ, Place: by.place}
+				if c, err := b.publisher.codecFor("", reflect.Zero(by.typ).Interface()); err == nil {
+					e.ContentType = c.ContentType()
+				}
+				g.Events = append(g.Events, e)
 			}
 			slices.SortFunc(g.Events, func(x, y EventDescription) int {
 				return schema{x.Name, x.Version}.compare(schema{y.Name, y.Version})

@@ -36,17 +36,17 @@ func TestDescribe(t *testing.T) {
 	for _, g := range d.Groups {
 		got = append(got, fmt.Sprintf("%s workers %d prefetch %t", g.Name, g.Config.Workers, g.Config.Prefetch > 0))
 		for _, e := range g.Events {
-			got = append(got, fmt.Sprintf("%s v%d on %s as %v from %t", e.Name, e.Version, e.Topic, e.Type, strings.Contains(e.Place, "describe_test.go:")))
+			got = append(got, fmt.Sprintf("%s v%d on %s as %v %s from %t", e.Name, e.Version, e.Topic, e.Type, e.ContentType, strings.Contains(e.Place, "describe_test.go:")))
 		}
 	}
 	expect(t, "name", d.Name, "shop")
 	expect(t, "description", strings.Join(got, "\n"), strings.Join([]string{
 		"billing workers 3 prefetch true",
-		"orders.paid v1 on orders as bus_test.paid from true",
-		"orders.placed v1 on orders as *bus_test.placed from true",
+		"orders.paid v1 on orders as bus_test.paid application/json from true",
+		"orders.placed v1 on orders as *bus_test.placed application/json from true",
 		"desk workers 8 prefetch true",
-		"desk.booked v1 on desk as bus_test.bookedV1 from true",
-		"desk.booked v2 on desk as bus_test.bookedV2 from true",
-		"desk.booked v3 on desk as bus_test.bookedV3 from true",
+		"desk.booked v1 on desk as bus_test.bookedV1 application/json from true",
+		"desk.booked v2 on desk as bus_test.bookedV2 application/json from true",
+		"desk.booked v3 on desk as bus_test.bookedV3 application/json from true",
 	}, "\n"))
 }

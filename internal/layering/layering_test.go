@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"transport/postgres":    {"transport", "store"},
 	"transport/mysql":       {"transport", "store"},
 	"transport/sqlite":      {"transport", "store"},
+	"describe":              {"bus"},
 	"middleware":            {"bus"},
 	"middleware/quarantine": {"bus", "store"},
 	"middleware/dedup":      {"bus", "store"},
