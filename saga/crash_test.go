@@ -1,0 +1,172 @@
+package saga_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/saga"
+	"github.com/postbus/postbus/store"
+)
+
+// TestTwoOrchestrators: several programs work on the same instances, and each effect is there once.
+func TestTwoOrchestrators(t *testing.T) {
+	onEach(t, func(t *testing.T, f *fixture) {
+		const programs, instances = 3, 20
+		var last *program
+		for range programs {
+			def := f.checkout(false)
+			def.Steps[0].Do = flaky(def.Steps[0].Do)
+			def.Steps[0].Retry.MinBackoff = time.Millisecond // the pollers of all have work, too
+			last = f.start(saga.Config{Sagas: []saga.Saga{def}}, payments)
+		}
+		for i := range instances {
+			last.publish(placed{key(i)}, placed{key(i)})
+		}
+		for i := range instances {
+			last.checkEnd(f, i)
+		}
+	})
+}
+
+// flaky fails every other attempt.
+func flaky(do func(context.Context, *saga.Run[order]) error) func(context.Context, *saga.Run[order]) error {
+	return func(ctx context.Context, r *saga.Run[order]) error {
+		if r.Attempt()%2 == 1 {
+			return errors.New("not the first time")
+		}
+		return do(ctx, r)
+	}
+}
+
+func key(i int) string { return map[bool]string{true: "d", false: "g"}[i%3 == 0] + strconv.Itoa(i) }
+
+// checkEnd waits for the end of an instance, and compares what was done.
+func (p *program) checkEnd(f *fixture, i int) {
+	f.t.Helper()
+	status, want := saga.Completed, []string{"reserve", "ship"}
+	if i%3 == 0 {
+		status, want = saga.Compensated, []string{"reserve", "refund", "release"}
+	}
+	p.until("checkout", key(i), status)
+	got := f.effects(key(i))
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		f.t.Errorf("%s: effects %q, want %q: %s", key(i), got, want, p.story("checkout", key(i)))
+	}
+}
+
+const childVariable = "POSTBUS_SAGA_TEST_CHILD"
+
+// child is a program in a process of its own, if this one is that.
+func child() {
+	rawURL := os.Getenv(childVariable)
+	if rawURL == "" {
+		return
+	}
+	ctx := context.Background()
+	db, err := store.Open(ctx, rawURL)
+	if err == nil {
+		f := &fixture{dialect: db.Dialect()}
+		err = f.serve(ctx, db)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func (f *fixture) serve(ctx context.Context, db *store.DB) error {
+	tr, err := openTransport(ctx, f.dialect, db)
+	if err != nil {
+		return err
+	}
+	b, err := bus.New(bus.Config{Transport: tr, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	box := outbox.New(db, outbox.Config{Transport: tr})
+	o, err := saga.New(b, box, saga.Config{Sagas: []saga.Saga{f.killed()}, PollInterval: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	payments(b, box)
+	if err := errors.Join(o.Start(ctx), b.Start(ctx)); err != nil {
+		return err
+	}
+	fmt.Println("started")
+	select {}
+}
+
+// killed is a saga that takes a little time in each step.
+func (f *fixture) killed() saga.Definition[order] {
+	def := f.checkout(false)
+	for i := range def.Steps {
+		do := def.Steps[i].Do
+		def.Steps[i].Do = func(ctx context.Context, r *saga.Run[order]) error {
+			time.Sleep(5 * time.Millisecond)
+			return do(ctx, r)
+		}
+	}
+	return def
+}
+
+// TestKill kills the process at random moments, and in the end each effect is there once.
+func TestKill(t *testing.T) {
+	onEach(t, func(t *testing.T, f *fixture) {
+		const instances = 60
+		kills := 4
+		p, stop := f.startStoppable(saga.Config{Sagas: []saga.Saga{otherSaga()}}, nil)
+		for i := range instances {
+			p.publish(placed{key(i)})
+		}
+		stop()
+		if testing.Short() {
+			kills = 1
+		}
+		for range kills {
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
+			cmd.Env = append(os.Environ(), childVariable+"="+f.url)
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			out, err := cmd.StdoutPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			line := make([]byte, 100)
+			if n, err := out.Read(line); err != nil || !strings.HasPrefix(string(line[:n]), "started") {
+				t.Fatalf("the child: %v\n%s", err, stderr.String())
+			}
+			timer := time.NewTimer(rand.N(300 * time.Millisecond))
+			<-timer.C
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+		}
+		p = f.start(saga.Config{Sagas: []saga.Saga{f.killed()}}, payments)
+		for i := range instances {
+			p.checkEnd(f, i)
+		}
+	})
+}
+
+// otherSaga is one that no event of the test is for.
+func otherSaga() saga.Definition[delivery] {
+	return saga.Definition[delivery]{Name: "delivery", Steps: []saga.Step[delivery]{
+		{Name: "x", Do: func(context.Context, *saga.Run[delivery]) error { return nil }},
+	}}
+}

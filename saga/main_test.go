@@ -1,0 +1,177 @@
+package saga_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/saga"
+	"github.com/postbus/postbus/store"
+)
+
+func TestMain(m *testing.M) {
+	child()
+	goleak.VerifyTestMain(m)
+}
+
+// patience bounds every wait of a test for what must happen.
+const patience = 30 * time.Second
+
+var dialects = []store.Dialect{store.Postgres, store.MySQL, store.SQLite}
+
+// onEach runs a test on a database of its own of each dialect.
+func onEach(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Parallel()
+	for _, d := range dialects {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, newFixture(t, d))
+		})
+	}
+}
+
+// fixture is a database with a table of the business, "effects".
+type fixture struct {
+	t       testing.TB
+	dialect store.Dialect
+	url     string
+	db      *store.DB
+}
+
+var serial atomic.Int64
+
+func newFixture(t testing.TB, d store.Dialect) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dialect: d}
+	switch d {
+	case store.Postgres:
+		f.url = newDatabase(t, testservices.Postgres(t))
+	case store.MySQL:
+		f.url = newDatabase(t, testservices.MySQL(t))
+	default: // the machine stays up: what a killed process wrote is there also without synchronous
+		f.url = "sqlite:" + filepath.Join(t.TempDir(), "x.db") + "?synchronous=off"
+	}
+	f.db = f.open()
+	f.exec(`CREATE TABLE effects (inst varchar(100), what varchar(100))`)
+	return f
+}
+
+// newDatabase makes a database that is dropped at the end.
+func newDatabase(t testing.TB, server string) string {
+	t.Helper()
+	admin, err := store.Open(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("saga_%d_%d", time.Now().UnixNano(), serial.Add(1))
+	if _, err := admin.SQL().ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		q := "DROP DATABASE IF EXISTS " + name
+		if admin.Dialect() == store.Postgres {
+			q += " WITH (FORCE)"
+		}
+		if _, err := admin.SQL().ExecContext(context.Background(), q); err != nil {
+			t.Error(err)
+		}
+		_ = admin.Close()
+	})
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// open returns one more handle of the database.
+func (f *fixture) open() *store.DB {
+	f.t.Helper()
+	db, err := store.Open(f.t.Context(), f.url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (f *fixture) exec(q string, args ...any) {
+	f.t.Helper()
+	if _, err := f.db.SQL().ExecContext(f.t.Context(), bind(f.dialect, q), args...); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// bind writes "?" as the database wants arguments.
+func bind(d store.Dialect, q string) string {
+	for n := 1; d == store.Postgres && strings.Contains(q, "?"); n++ {
+		q = strings.Replace(q, "?", fmt.Sprintf("$%d", n), 1)
+	}
+	return q
+}
+
+// effects lists what was done for an instance.
+func (f *fixture) effects(key string) (all []string) {
+	f.t.Helper()
+	rows, err := f.db.SQL().QueryContext(f.t.Context(), bind(f.dialect, "SELECT what FROM effects WHERE inst = ?"), key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var what string
+		if err := rows.Scan(&what); err != nil {
+			f.t.Fatal(err)
+		}
+		all = append(all, what)
+	}
+	return all
+}
+
+// effect returns a function that writes what it does within its transaction.
+func (f *fixture) effect(what string) func(context.Context, *saga.Run[order]) error {
+	return func(ctx context.Context, r *saga.Run[order]) error {
+		_, err := r.Tx().ExecContext(ctx, bind(f.dialect, "INSERT INTO effects (inst, what) VALUES (?, ?)"), r.Key(), what)
+		r.State.Done = append(r.State.Done, what)
+		return err
+	}
+}
+
+// The events and the state of the tests.
+type (
+	order struct {
+		ID   string
+		Note string
+		Done []string
+	}
+	placed   struct{ ID string }
+	ask      struct{ ID string }
+	captured struct{ ID string }
+	declined struct{ ID string }
+)
+
+func (placed) EventName() string    { return "orders.placed" }
+func (e placed) EventKey() string   { return e.ID }
+func (ask) EventName() string       { return "payments.ask" }
+func (e ask) EventKey() string      { return e.ID }
+func (captured) EventName() string  { return "payments.captured" }
+func (e captured) EventKey() string { return e.ID }
+func (declined) EventName() string  { return "payments.declined" }
+func (e declined) EventKey() string { return e.ID }
+
+var begin = saga.StartOn(func(e placed) (string, order) { return e.ID, order{ID: e.ID} })
+
+func request(ctx context.Context, r *saga.Run[order]) error { return r.Publish(ctx, ask{r.Key()}) }
+
+var payment = saga.Replies(
+	saga.Continue(func(o *order, e captured) error { o.Note = "paid"; return nil }),
+	saga.Abort(func(o *order, e declined) error { o.Note = "declined"; return nil }))
