@@ -32,6 +32,7 @@ type Config struct {
 	Store       URL              `key:"store" doc:"The URL of the database of outbox, sagas and quarantine, such as postgres://user:password@host/database."`
 	StopTimeout time.Duration    `key:"stop_timeout" default:"30s" doc:"How long a stop lets handlers finish, outside of fx."`
 	Policy      Policy           `key:"policy" doc:"What becomes of failures, in all groups that do not say otherwise."`
+	Retention   Retention        `key:"retention" doc:"How long what is through is kept in the store."`
 	KillSwitch  *KillSwitch      `key:"kill_switch" doc:"Pauses a group that fails too often. None if it is missing."`
 	Groups      map[string]Group `key:"groups" doc:"Groups by name. The code of the program must have them."`
 }
@@ -49,6 +50,12 @@ type Retry struct {
 	Attempts int           `key:"attempts" default:"3" min:"1" doc:"How often a message is tried during one delivery; 1 is no retry."`
 	Delay    time.Duration `key:"delay" default:"50ms" min:"1ns" doc:"Bounds the pause after the first try, and doubles with each further one."`
 	MaxDelay time.Duration `key:"max_delay" default:"1s" min:"1ns" doc:"The longest pause between tries."`
+}
+
+// Retention is how long what is through is kept in the store.
+type Retention struct {
+	Inbox time.Duration `key:"inbox" default:"7d" min:"1ns" doc:"For how long it is known which messages were handled: one that comes again later is handled again."`
+	Sagas time.Duration `key:"sagas" default:"7d" min:"1ns" doc:"Sagas that have ended, with their journals."`
 }
 
 // Group configures one group, over what the code declares and over Config.Policy.

@@ -64,8 +64,12 @@ func effective(v reflect.Value) any {
 	return values
 }
 
-// showDuration is d without parts that are zero: "1m", and not "1m0s".
+// showDuration is d in days where it is whole ones, and without parts that are zero: "7d", "1m", and not "1m0s".
 func showDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > 0 && d%day == 0 {
+		return fmt.Sprint(int64(d/day), "d")
+	}
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")

@@ -40,6 +40,7 @@ policy:
   delays: [1s, 1m, 1d12h]
   timeout: 20s
   retry: {attempts: 2, delay: 10ms, max_delay: 100ms}
+retention: {inbox: 30d, sagas: 1h}
 kill_switch: {rate: 1, min_deliveries: 5, window: 10s, pause: 1m}
 groups:
   billing:
@@ -64,6 +65,7 @@ func TestLoad(t *testing.T) {
 	want := &config.Config{
 		Name: "shop", Transport: "memory:?capacity=9", Store: "postgres://shop:secret@db/shop", StopTimeout: 10 * time.Second,
 		Policy:     policy,
+		Retention:  config.Retention{Inbox: 720 * time.Hour, Sagas: time.Hour},
 		KillSwitch: &config.KillSwitch{Rate: 1, MinDeliveries: 5, Window: 10 * time.Second, Pause: time.Minute},
 		Groups: map[string]config.Group{
 			"billing": {Workers: 32, Delivery: "at most once", Prefetch: 64, KeepOrder: true,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -14,6 +15,8 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/config"
 	"github.com/postbus/postbus/middleware"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/saga"
 )
 
 var update = flag.Bool("update", false, "write schema.json")
@@ -103,13 +106,16 @@ policy:
         attempts: 3
         delay: 50ms
         max_delay: 1s
+retention:
+    inbox: %dd
+    sagas: %dd
 stop_timeout: %v
 store: sqlite:shop.db
 transport: '%s'
 `, bus.DefaultMaxBackoff, bus.DefaultMinBackoff, middleware.DefaultRetryAttempts, middleware.DefaultRetryDelay,
 		middleware.DefaultRetryMaxDelay, bus.DefaultWorkers, middleware.DefaultKillSwitchMinDeliveries,
 		middleware.DefaultKillSwitchPause, middleware.DefaultKillSwitchRate, middleware.DefaultKillSwitchWindow,
-		bus.DefaultStopTimeout, config.DefaultTransport)
+		outbox.DefaultInboxRetention/(24*time.Hour), saga.DefaultRetention/(24*time.Hour), bus.DefaultStopTimeout, config.DefaultTransport)
 	if want = strings.ReplaceAll(want, "m0s", "m"); text != want {
 		t.Errorf("effective\n%s\nwant\n%s", text, want)
 	}

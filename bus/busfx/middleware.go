@@ -2,9 +2,7 @@ package busfx
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"go.uber.org/fx"
 
@@ -23,8 +21,6 @@ type middlewareOut struct {
 	Middleware middlewareDecl `group:"postbus.middleware"`
 }
 
-var middlewares atomic.Int64
-
 // Middleware puts what constructor returns around every delivery of every group. The constructor is a function as
 // fx.Provide takes them; it returns a bus.Middleware, and an error if it likes.
 //
@@ -32,7 +28,7 @@ var middlewares atomic.Int64
 // Equal numbers are in the order of their places in the code.
 func Middleware(order int, constructor any) fx.Option {
 	place := declare.Place()
-	name := fmt.Sprintf(`name:"postbus.middleware.%d"`, middlewares.Add(1))
+	name := declare.Name("middleware")
 	return fx.Options(
 		fx.Provide(fx.Annotate(constructor, fx.ResultTags(name))),
 		fx.Provide(fx.Annotate(func(m bus.Middleware) middlewareOut {

@@ -15,7 +15,7 @@ import (
 
 // Module provides *bus.Bus, bus.Publisher and *Running, and starts and stops the bus with the application.
 var Module = fx.Module("postbus/bus",
-	fx.Provide(newBus, newRunning),
+	fx.Provide(newBus, newRunning, func() *loopfx.Opened { return &loopfx.Opened{} }),
 	fx.Provide(func(b *bus.Bus) bus.Publisher { return b }),
 	fx.Invoke(func(*Running) {}),
 )
@@ -38,10 +38,9 @@ type busParams struct {
 	Logger     *slog.Logger        `optional:"true"`
 	Groups     []groupDecl         `group:"postbus.groups"`
 	Middleware []middlewareDecl    `group:"postbus.middleware"`
-	Mistakes   []error             `group:"postbus.mistakes"`
 }
 
-// made is a bus and what was wrong already when it was made.
+// made is a bus and what was wrong with its configuration: then it is one without, so that its wiring can be checked.
 type made struct {
 	fx.Out
 	Bus     *bus.Bus
@@ -61,18 +60,31 @@ func newBus(p busParams) (made, error) {
 	cfg.Middleware = around(cfg.Middleware, p.Middleware)
 	var mistake error
 	cfg.Groups, mistake = mergeGroups(cfg.Groups, p.Groups)
-	mistake = errors.Join(errors.Join(p.Mistakes...), mistake)
 	b, err := bus.New(cfg)
 	if err != nil {
-		return made{}, errors.Join(mistake, err)
+		mistake = errors.Join(mistake, err)
+		b, err = bus.New(bare(cfg))
 	}
-	return made{Bus: b, Problem: problem{mistake}}, nil
+	return made{Bus: b, Problem: problem{mistake}}, err
+}
+
+// bare returns of cfg what the wiring is checked against.
+func bare(cfg bus.Config) bus.Config {
+	bare := bus.Config{Name: cfg.Name, Transport: cfg.Transport, Logger: cfg.Logger, Groups: map[string]bus.GroupConfig{}}
+	for name, g := range cfg.Groups {
+		if transport.CheckName("group", name) == nil {
+			bare.Groups[name] = bus.GroupConfig{Needs: g.Needs, Start: g.Start}
+		}
+	}
+	return bare
 }
 
 type runningParams struct {
 	fx.In
 	Bus        *bus.Bus
 	Problem    problem
+	Mistakes   []error `group:"postbus.mistakes"`
+	Opened     *loopfx.Opened
 	Wirings    []wiringDecl `group:"postbus.wirings"`
 	Lifecycle  fx.Lifecycle
 	Shutdowner fx.Shutdowner
@@ -83,8 +95,8 @@ func newRunning(p runningParams) (*Running, error) {
 	for _, w := range sorted(p.Wirings) {
 		declare.At(p.Bus, w.place, func() { w.declare(p.Bus) })
 	}
-	if err := errors.Join(p.Problem.err, p.Bus.Check()); err != nil {
-		return nil, err
+	if err := errors.Join(errors.Join(p.Mistakes...), p.Problem.err, p.Bus.Check()); err != nil {
+		return nil, errors.Join(err, p.Opened.Close())
 	}
 	p.Lifecycle.Append(fx.Hook{
 		OnStart: p.Bus.Start,

@@ -39,7 +39,7 @@ func TestAllMistakesAtOnceWithTheirPlaces(t *testing.T) {
 	places := []string{first[:len(first)-2], here(-3), here(-3), here(-3)}
 	app := fx.New(append(parts(j), one, two, again, null,
 		busfx.Group("ledger", bus.GroupConfig{Needs: transport.Capabilities{Durable: true}}),
-		fx.Supply(bus.Config{Groups: map[string]bus.GroupConfig{"nobody": {}}}),
+		fx.Supply(bus.Config{StopTimeout: -1, Groups: map[string]bus.GroupConfig{"nobody": {}}}),
 		fx.Provide(func() busfx.Mistake { return busfx.Mistake{Err: errors.New("transport: no such scheme")} }),
 	)...)
 	expectError(t, app.Err(), places...)

@@ -22,6 +22,7 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/config"
+	"github.com/postbus/postbus/internal/loopfx"
 	"github.com/postbus/postbus/middleware"
 	"github.com/postbus/postbus/transport"
 )
@@ -57,7 +58,16 @@ type opened struct {
 	Err       error `group:"postbus.mistakes"`
 }
 
-func openTransport(lc fx.Lifecycle, cfg *config.Config, l loaded) opened {
+type transportParams struct {
+	fx.In
+	Lifecycle fx.Lifecycle
+	Config    *config.Config
+	Loaded    loaded
+	Opened    *loopfx.Opened `optional:"true"`
+}
+
+func openTransport(p transportParams) opened {
+	cfg, l := p.Config, p.Loaded
 	ctx, cancel := context.WithTimeout(context.Background(), fx.DefaultTimeout)
 	defer cancel()
 	if l.err != nil && cfg.Transport == "" { // it is what is wrong, or it is not known whether it is
@@ -71,7 +81,7 @@ func openTransport(lc fx.Lifecycle, cfg *config.Config, l loaded) opened {
 		defer t.Close()
 		return opened{Transport: closed{t.Capabilities()}}
 	}
-	lc.Append(fx.StopHook(t.Close))
+	p.Opened.CloseAtStop(p.Lifecycle, t.Close)
 	return opened{Transport: t}
 }
 

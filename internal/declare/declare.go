@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 const module = "github.com/postbus/postbus/"
@@ -69,3 +70,8 @@ func (p *Places) Run(place string, f func()) {
 	defer set("")
 	f()
 }
+
+var names atomic.Int64
+
+// Name returns a tag of fx for one value among others of its type, another one each time.
+func Name(of string) string { return fmt.Sprintf(`name:"postbus.%s.%d"`, of, names.Add(1)) }

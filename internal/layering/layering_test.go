@@ -41,7 +41,9 @@ var arrows = map[string][]string{
 	"store":                 {},
 	"store/storefx":         {"store", "config"},
 	"outbox":                {"bus", "store", "transport"},
+	"outbox/outboxfx":       {"outbox", "bus/busfx", "config"},
 	"saga":                  {"bus", "outbox", "store"},
+	"saga/sagafx":           {"saga", "bus/busfx", "config"},
 	"saga/sagatest":         {"saga", "bus/bustest"},
 }
 

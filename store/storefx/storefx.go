@@ -9,6 +9,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/config"
+	"github.com/postbus/postbus/internal/loopfx"
 	"github.com/postbus/postbus/store"
 )
 
@@ -16,16 +17,23 @@ import (
 // after all that needs it has stopped.
 var Module = fx.Module("postbus/store", fx.Provide(open))
 
-func open(lc fx.Lifecycle, cfg *config.Config) (*store.DB, error) {
-	if cfg.Store == "" {
+type params struct {
+	fx.In
+	Lifecycle fx.Lifecycle
+	Config    *config.Config
+	Opened    *loopfx.Opened `optional:"true"`
+}
+
+func open(p params) (*store.DB, error) {
+	if p.Config.Store == "" {
 		return nil, errors.New("config: store: there is no database; set the key, or POSTBUS_STORE")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), fx.DefaultTimeout)
 	defer cancel()
-	db, err := store.Open(ctx, string(cfg.Store))
+	db, err := store.Open(ctx, string(p.Config.Store))
 	if err != nil {
 		return nil, fmt.Errorf("config: store: %w", err)
 	}
-	lc.Append(fx.StopHook(db.Close))
+	p.Opened.CloseAtStop(p.Lifecycle, db.Close)
 	return db, nil
 }
