@@ -14,10 +14,14 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/config/configfx"
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/outbox/outboxfx"
 	"github.com/postbus/postbus/saga"
 	"github.com/postbus/postbus/saga/sagafx"
 	"github.com/postbus/postbus/store/storefx"
+	_ "github.com/postbus/postbus/transport/mysql"
+	_ "github.com/postbus/postbus/transport/postgres"
 	_ "github.com/postbus/postbus/transport/sqlite"
 )
 
@@ -65,8 +69,8 @@ func newCheckout(w *warehouse) saga.Saga {
 	}
 }
 
-func options(dir string) []fx.Option {
-	url := "sqlite:" + filepath.Join(dir, "shop.db")
+// options are the same program for all databases.
+func options(url string) []fx.Option {
 	return []fx.Option{
 		sagafx.Provide(newCheckout),
 		sagafx.Module,
@@ -82,16 +86,31 @@ func options(dir string) []fx.Option {
 	}
 }
 
-func TestASagaRunsToItsEnd(t *testing.T) {
+func TestASagaRunsToItsEndOnEveryDatabase(t *testing.T) {
 	t.Parallel()
+	for name, url := range map[string]func(t *testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
+		"postgres": func(t *testing.T) string { return testdb.New(t, testservices.Postgres(t)) },
+		"mysql":    func(t *testing.T) string { return testdb.New(t, testservices.MySQL(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runsToItsEnd(t, url(t))
+		})
+	}
+}
+
+func runsToItsEnd(t *testing.T, url string) {
 	var events bus.Publisher
 	var w *warehouse
 	var o *saga.Orchestrator
-	app := fx.New(append(options(t.TempDir()), fx.Populate(&events, &w, &o))...)
+	began := time.Now()
+	app := fx.New(append(options(url), fx.Populate(&events, &w, &o))...)
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := app.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("started within %v", time.Since(began))
 	cancel() // nothing runs on the context of the start
 	if err := events.Publish(t.Context(), placed{"o-1"}); err != nil {
 		t.Fatal(err)
@@ -112,10 +131,10 @@ func TestASagaRunsToItsEnd(t *testing.T) {
 
 func TestMistakesAreReported(t *testing.T) {
 	t.Parallel()
-	if err := fx.ValidateApp(options(t.TempDir())...); err != nil {
+	if err := fx.ValidateApp(options("sqlite:" + filepath.Join(t.TempDir(), "shop.db"))...); err != nil {
 		t.Error(err)
 	}
-	err := fx.New(append(options(t.TempDir()), sagafx.Define(saga.Definition[placed]{Name: "empty", Version: 1}),
+	err := fx.New(append(options("sqlite:"+filepath.Join(t.TempDir(), "shop.db")), sagafx.Define(saga.Definition[placed]{Name: "empty", Version: 1}),
 		busfx.Handle("payments", (*payments).capture))...).Err()
 	for _, want := range []string{`saga "empty"`, "already, from", "sagafx_test.go:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
