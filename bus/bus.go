@@ -125,7 +125,7 @@ func (b *Bus) verify() error {
 	for _, name := range slices.Sorted(maps.Keys(b.cfg.Groups)) {
 		cfg := b.cfg.Groups[name]
 		if w.groups[name] == nil {
-			bad(b.place, "%w: Config.Groups has group %q, which handles nothing", ErrInvalid, name)
+			bad(b.place, "%w: Config.Groups has group %q, which handles nothing; groups with handlers: %q", ErrInvalid, name, w.sortedGroups())
 			continue
 		}
 		if b.cfg.Transport == nil {

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/yaml"
@@ -97,6 +99,9 @@ func (l *loader) readFile(file string) map[string]any {
 	if err == nil && strings.TrimSpace(string(content)) != "" {
 		var values map[string]any
 		if values, err = yaml.Parser().Unmarshal(content); err == nil {
+			if more := secondDocument.FindIndex(content); more != nil {
+				l.mistake("", "line %d: there is more after \"---\": a file is one document", 1+bytes.Count(bytes.TrimSpace(content[:more[1]]), []byte("\n")))
+			}
 			return values
 		}
 		err = errors.New(withoutURLs(err.Error()))
@@ -106,6 +111,10 @@ func (l *loader) readFile(file string) map[string]any {
 	}
 	return nil
 }
+
+// secondDocument finds the line between two documents, of which only the first is read. What stands before the first
+// may be comments.
+var secondDocument = regexp.MustCompile(`(?m)^[^#\s-](?:.|\n)*?^---(?:\s|$)`)
 
 // join makes the key of what is below a key.
 func join(key, name string) string {

@@ -191,6 +191,7 @@ func TestBadFiles(t *testing.T) {
 		"a missing secret":   {"transport: ${file:/nowhere/secret}\n", "shop.yaml: transport: open /nowhere/secret"},
 		"a number as URL":    {"transport: 77\n", "transport: the value, which is not shown, is not a text"},
 		"a port that is not": {"transport: amqp://user:hunter2@host:x/\n", "transport: transport: open: not a URL"},
+		"two documents":      {"# a\n---\nname: x\n---\nnmae: y\n", "shop.yaml: line 4: there is more"},
 		"huge days":          {"stop_timeout: 9999999d\n", "out of range"},
 	} {
 		_, err := load(t, tc.content)
@@ -200,6 +201,9 @@ func TestBadFiles(t *testing.T) {
 	}
 	if _, err := config.Load("/nowhere/shop.yaml", nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
+	}
+	if cfg, err := load(t, "# a shop\n---\nname: x\n"); err != nil || cfg.Name != "x" {
+		t.Errorf("a document with its marker: %+v, %v", cfg, err)
 	}
 	if cfg, err := load(t, "\n# nothing\n"); err != nil || !reflect.DeepEqual(cfg, &config.Config{}) {
 		t.Errorf("empty file: %+v, %v", cfg, err)
