@@ -100,7 +100,7 @@ func (l *loader) readFile(file string) map[string]any {
 		var values map[string]any
 		if values, err = yaml.Parser().Unmarshal(content); err == nil {
 			if more := secondDocument.FindIndex(content); more != nil {
-				l.mistake("", "line %d: there is more after \"---\": a file is one document", 1+bytes.Count(bytes.TrimSpace(content[:more[1]]), []byte("\n")))
+				l.mistake("", "line %d: there is more after \"---\": a file is one document", 1+bytes.Count(bytes.TrimRight(content[:more[1]], " \t\r\n"), []byte("\n")))
 			}
 			return values
 		}

@@ -130,7 +130,7 @@ func faults(pkgs []pkg) (found []string) {
 		byPath[p.ImportPath] = p
 	}
 	for _, p := range pkgs {
-		free := isInternal(p.ImportPath) || within(p.ImportPath, "examples")
+		free := isInternal(p.ImportPath) || within(p.ImportPath, "examples") || within(p.ImportPath, "cmd")
 		if !free {
 			may, known := allowed(p.ImportPath)
 			if !known {
