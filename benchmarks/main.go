@@ -17,12 +17,14 @@ import (
 	"github.com/postbus/postbus/benchmarks/internal/bench"
 	"github.com/postbus/postbus/benchmarks/memory"
 	"github.com/postbus/postbus/benchmarks/rabbitmq"
+	"github.com/postbus/postbus/benchmarks/sagas"
 )
 
 // suites are all there are, in the order in which "all" runs them.
 var suites = []bench.Suite{
 	memory.Suite, database.Postgres, database.MySQL, database.SQLite,
 	rabbitmq.Suite,
+	sagas.Suite,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -105,11 +105,8 @@ func (o *Orchestrator) migrate(ctx context.Context, def *definition, key string,
 		}
 		in.rev++
 		moved = true
-		if err := o.rows.update(ctx, tx, in, r.due); err != nil {
-			return err
-		}
 		entry := Entry{Kind: Migrated, Error: fmt.Sprintf("from version %d to %d", from, def.version), State: state}
-		return o.rows.record(ctx, tx, in, o.now(), []Entry{entry})
+		return o.rows.update(ctx, tx, in, r.due, o.now(), []Entry{entry})
 	})
 	return moved && err == nil, err
 }

@@ -242,11 +242,9 @@ func (w *work) cancelBroken(ctx context.Context, t *transition) error {
 	if t.in.status.Ended() {
 		return ErrEnded
 	}
-	q := "UPDATE postbus_saga SET status = ?, rev = rev + 1, due_ms = NULL, ended_ms = ? WHERE saga = ? AND inst = ?"
-	if _, err := w.tx.ExecContext(ctx, w.o.rows.bind(q), string(Cancelled), t.now, t.in.saga, t.in.key); err != nil {
-		return err
-	}
 	t.in.rev++
 	t.note(Ended, "", func(e *Entry) { e.Error = "cancelled by a person; it could not be read" })
-	return w.o.rows.record(ctx, w.tx, t.in, t.now, t.log)
+	q := "UPDATE postbus_saga SET status = ?, rev = rev + 1, due_ms = NULL, ended_ms = ? WHERE saga = ? AND inst = ?"
+	_, err := w.o.rows.write(ctx, w.tx, t.in, t.now, t.log, q, []any{string(Cancelled), t.now, t.in.saga, t.in.key})
+	return err
 }

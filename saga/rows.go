@@ -143,8 +143,9 @@ func (in *instance) values(due sql.NullInt64) ([]any, error) {
 
 func nullable(ms int64) sql.NullInt64 { return sql.NullInt64{Int64: ms, Valid: ms != 0} }
 
-// insert makes the row of a new instance, and reports whether there was none.
-func (r rows) insert(ctx context.Context, tx *outbox.Tx, in *instance, due sql.NullInt64) (bool, error) {
+// insert makes the row of a new instance, and reports whether there was none; if there was, the transaction is to be rolled
+// back.
+func (r rows) insert(ctx context.Context, tx *outbox.Tx, in *instance, due sql.NullInt64, now int64, entries []Entry) (bool, error) {
 	values, err := in.values(due)
 	if err != nil {
 		return false, err
@@ -159,40 +160,50 @@ func (r rows) insert(ctx context.Context, tx *outbox.Tx, in *instance, due sql.N
 	}
 	q := verb + ` INTO postbus_saga (version, status, step, rev, state, progress, error, due_ms, ended_ms, claims, saga, inst, id, origin, started_ms)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)` + clause
-	res, err := tx.ExecContext(ctx, r.bind(q), append(values, in.saga, in.key, in.id, string(from), in.started)...)
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
+	n, err := r.write(ctx, tx, in, now, entries, q, append(values, in.saga, in.key, in.id, string(from), in.started))
 	return n > 0, err
 }
 
-// update writes an instance whose row is locked.
-func (r rows) update(ctx context.Context, tx *outbox.Tx, in *instance, due sql.NullInt64) error {
+// update writes an instance whose row is locked, and the entries of the transition.
+func (r rows) update(ctx context.Context, tx *outbox.Tx, in *instance, due sql.NullInt64, now int64, entries []Entry) error {
 	values, err := in.values(due)
 	if err != nil {
 		return err
 	}
 	q := `UPDATE postbus_saga SET version = ?, status = ?, step = ?, rev = ?, state = ?, progress = ?, error = ?, due_ms = ?, ended_ms = ?, claims = 0
 		WHERE saga = ? AND inst = ?`
-	_, err = tx.ExecContext(ctx, r.bind(q), append(values, in.saga, in.key)...)
+	_, err = r.write(ctx, tx, in, now, entries, q, append(values, in.saga, in.key))
 	return err
+}
+
+// write runs a statement on the row of an instance and, if it has changed the row, adds the entries to the journal; on
+// PostgreSQL by one round trip. It returns how many rows the statement has changed.
+func (r rows) write(ctx context.Context, tx *outbox.Tx, in *instance, now int64, entries []Entry, q string, args []any) (int64, error) {
+	text, err := json.Marshal(entries)
+	if err != nil {
+		return 0, err
+	}
+	if r.dialect == store.Postgres {
+		q = "WITH w AS (" + q + ` RETURNING saga, inst, rev)
+			INSERT INTO postbus_saga_journal (saga, inst, rev, at_ms, entries) SELECT saga, inst, rev, ?, ? FROM w`
+		args = append(args, now, string(text))
+	}
+	res, err := tx.ExecContext(ctx, r.bind(q), args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	if err != nil || n == 0 || r.dialect == store.Postgres {
+		return n, err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO postbus_saga_journal (saga, inst, rev, at_ms, entries) VALUES (?, ?, ?, ?, ?)",
+		in.saga, in.key, in.rev, now, string(text))
+	return n, err
 }
 
 // reschedule changes only when an instance whose row is locked is looked at.
 func (r rows) reschedule(ctx context.Context, tx *outbox.Tx, saga, key string, due sql.NullInt64) error {
 	_, err := tx.ExecContext(ctx, r.bind("UPDATE postbus_saga SET due_ms = ? WHERE saga = ? AND inst = ?"), due, saga, key)
-	return err
-}
-
-// record adds the entries of one transition to the journal.
-func (r rows) record(ctx context.Context, tx *outbox.Tx, in *instance, now int64, entries []Entry) error {
-	text, err := json.Marshal(entries)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, r.bind("INSERT INTO postbus_saga_journal (saga, inst, rev, at_ms, entries) VALUES (?, ?, ?, ?, ?)"),
-		in.saga, in.key, in.rev, now, string(text))
 	return err
 }
 

@@ -201,7 +201,7 @@ func (t *transition) save(ctx context.Context) error {
 	switch {
 	case t.made:
 		t.in.rev = 1
-		created, err := rows.insert(ctx, t.w.tx, t.in, next)
+		created, err := rows.insert(ctx, t.w.tx, t.in, next, t.now, t.log)
 		if err != nil {
 			return err
 		}
@@ -216,12 +216,12 @@ func (t *transition) save(ctx context.Context) error {
 		return rows.reschedule(ctx, t.w.tx, t.in.saga, t.in.key, next)
 	default:
 		t.in.rev++
-		if err := rows.update(ctx, t.w.tx, t.in, next); err != nil {
+		if err := rows.update(ctx, t.w.tx, t.in, next, t.now, t.log); err != nil {
 			return err
 		}
 	}
 	t.w.o.at("written")
 	t.in.due = due
 	t.w.list = append(t.w.list, t)
-	return rows.record(ctx, t.w.tx, t.in, t.now, t.log)
+	return nil
 }
