@@ -1,0 +1,130 @@
+package saga_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/saga"
+	"github.com/postbus/postbus/saga/internal/drive"
+	"github.com/postbus/postbus/saga/sagatest"
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
+)
+
+// TestStepThatEndsTheProcess: it is tried a few times, and then the saga is aborted.
+func TestStepThatEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	tries := 0
+	def := simple()
+	def.Steps[0].Do = func(context.Context, *saga.Run[order]) error { tries++; panic(drive.Crash{}) }
+	p := sagatest.New(t, def)
+	p.Publish(placed{"o1"})
+	if want := "started failed:reserve aborted:reserve undone:reserve ended"; story(p) != want || tries != 4 {
+		t.Errorf("after %d tries: %s", tries, story(p))
+	}
+	if i := p.Instance("checkout", "o1"); !strings.Contains(i.Error, saga.ErrDied.Error()) {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestGoexitInDo(t *testing.T) {
+	t.Parallel()
+	def := simple()
+	def.Steps[0].Retry.Attempts = 2
+	def.Steps[0].Do = func(context.Context, *saga.Run[order]) error { runtime.Goexit(); return nil }
+	p := sagatest.New(t, def)
+	p.Publish(placed{"o1"})
+	p.Advance(time.Minute)
+	if i := p.Instance("checkout", "o1"); i.Status != saga.Compensated || !strings.Contains(i.Error, "ended its goroutine") {
+		t.Errorf("%+v", i)
+	}
+}
+
+// TestOneTrace: whoever runs a step, what it publishes belongs to the message that started the instance.
+func TestOneTrace(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	var mu sync.Mutex
+	var seen []*transport.Message
+	def := simple()
+	def.Steps[0].Do = request
+	def.Steps[1].Do = failing(1, request) // so that the poller runs the second attempt
+	p := f.start(saga.Config{Sagas: []saga.Saga{def}}, func(b *bus.Bus, _ *outbox.Box) {
+		bus.Handle(b, "watch", func(ctx context.Context, e ask) error {
+			d, _ := bus.DeliveryFrom(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, d.Message())
+			return nil
+		})
+	})
+	err := p.bus.Publish(bus.WithCorrelationID(t.Context(), "request-7"), bus.WithMetadata(map[string]string{"traceparent": trace}, placed{"o1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.eventually("two requests", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) == 2 })
+	for _, m := range seen {
+		if m.CorrelationID != "request-7" || m.Metadata["traceparent"] != trace || m.CausationID == "" {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// TestObserve: each transition is told of once, after its commit.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	var mu sync.Mutex
+	var told []string
+	p := f.start(saga.Config{
+		Sagas: []saga.Saga{simple()},
+		Observe: func(i saga.Instance, e saga.Entry) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, strings.Trim(string(e.Kind)+":"+e.Step, ":"))
+			if i.Key != "o1" || e.Rev == 0 || e.At.IsZero() {
+				t.Errorf("%+v %+v", i, e)
+			}
+		},
+	}, payments)
+	p.publish(placed{"o1"})
+	p.until("checkout", "o1", saga.Completed)
+	p.eventually("all entries", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(told, " ") == p.story("checkout", "o1")
+	})
+}
+
+func TestLifecycle(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	b, err := bus.New(bus.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := saga.New(b, outbox.New(f.db, outbox.Config{}), saga.Config{Sagas: []saga.Saga{simple()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Stop(t.Context()); err != nil {
+		t.Errorf("Stop before Start: %v", err)
+	}
+	if err := o.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Start(t.Context()); !errors.Is(err, bus.ErrInvalid) {
+		t.Errorf("a second Start: %v", err)
+	}
+	if err := errors.Join(o.Stop(t.Context()), o.Stop(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
