@@ -30,6 +30,10 @@ import (
 // Module provides *config.Config, transport.Transport and bus.Config of a file, or of the environment alone if its name
 // is empty. All mistakes of the configuration are an error of fx.New, together with those of the wiring.
 //
+// What only code can say about the bus, such as its codecs, is for fx.Decorate:
+//
+//	fx.Decorate(func(cfg bus.Config) bus.Config { cfg.Codecs = …; return cfg })
+//
 // The standard chain has the middleware.Quarantine that the application provides, its bus.Middleware named
 // "postbus.telemetry" and that named "postbus.dedup", if any.
 func Module(file string) fx.Option { return Load(file, os.Environ()) }

@@ -108,6 +108,21 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	}
 }
 
+func TestTheBusIsDecorated(t *testing.T) {
+	t.Parallel()
+	var b *bus.Bus
+	err := fx.New(append(app(t, "name: shop\n"), fx.Populate(&b), fx.Decorate(func(cfg bus.Config) bus.Config {
+		cfg.Topic = func(string) string { return "everything" }
+		return cfg
+	}))...).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := b.Describe(); d.Name != "shop" || d.Groups[0].Events[0].Topic != "everything" {
+		t.Errorf("the bus is %+v", d)
+	}
+}
+
 func TestTheStoreIsOpenedAndClosed(t *testing.T) {
 	t.Parallel()
 	var db *store.DB

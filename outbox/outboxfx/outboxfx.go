@@ -12,6 +12,7 @@ package outboxfx
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"go.uber.org/fx"
@@ -26,7 +27,7 @@ import (
 
 // Module provides *outbox.Box in the *store.DB of the application, with its outbox.Config if there is one. Events go
 // straight to their topics if that has a Transport, or if the configuration names one database for transport and store.
-// The tables are made, and recurring events begin, before the bus starts.
+// Without either it must have a Name, and the application forwards what waits under it. The tables are made, and recurring events begin, before the bus starts.
 var Module = fx.Module("postbus/outbox", fx.Provide(newBox, newRecurring))
 
 type boxParams struct {
@@ -40,7 +41,13 @@ type boxParams struct {
 	Logger    *slog.Logger   `optional:"true"`
 }
 
-func newBox(p boxParams) *outbox.Box {
+type boxOut struct {
+	fx.Out
+	Box *outbox.Box
+	Err error `group:"postbus.mistakes"`
+}
+
+func newBox(p boxParams) boxOut {
 	cfg := p.Config
 	if cfg.Transport == nil && p.File != nil && p.File.OneDatabase() {
 		cfg.Transport = p.Transport
@@ -60,9 +67,13 @@ func newBox(p boxParams) *outbox.Box {
 	if cfg.Logger == nil {
 		cfg.Logger = p.Logger
 	}
-	box := outbox.New(p.DB, cfg)
-	p.Lifecycle.Append(fx.StartHook(box.Prepare))
-	return box
+	out := boxOut{Box: outbox.New(p.DB, cfg)}
+	if cfg.Transport == nil && cfg.Name == "" {
+		out.Err = errors.New("outbox: the transport is not in the database of the store, and nobody forwards what waits there: " +
+			"let the keys transport and store name one database, or provide an outbox.Config with a Name, and run a Forwarder of it")
+	}
+	p.Lifecycle.Append(fx.StartHook(out.Box.Prepare))
+	return out
 }
 
 // Handle registers a method of a service that the application provides, as outbox.Handle does: each message takes effect

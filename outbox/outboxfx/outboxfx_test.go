@@ -19,6 +19,7 @@ import (
 	"github.com/postbus/postbus/outbox/outboxfx"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/store/storefx"
+	_ "github.com/postbus/postbus/transport/memory"
 	_ "github.com/postbus/postbus/transport/sqlite"
 )
 
@@ -63,6 +64,10 @@ func (b *billing) tick(_ context.Context, e ticked) error { b.ticked <- e.At; re
 // options are in the wrong-looking order: what needs comes before what is needed.
 func options(dir string) []fx.Option {
 	url := "sqlite:" + filepath.Join(dir, "shop.db")
+	return optionsOn(url, url)
+}
+
+func optionsOn(transport, store string) []fx.Option {
 	return []fx.Option{
 		outboxfx.Handle("billing", (*billing).charge),
 		busfx.Handle("ledger", (*billing).note),
@@ -71,7 +76,7 @@ func options(dir string) []fx.Option {
 		outboxfx.Module,
 		fx.Provide(newBilling),
 		storefx.Module,
-		configfx.Load("", []string{"POSTBUS_TRANSPORT=" + url, "POSTBUS_STORE=" + url}),
+		configfx.Load("", []string{"POSTBUS_TRANSPORT=" + transport, "POSTBUS_STORE=" + store}),
 		fx.Supply(slog.New(slog.DiscardHandler)),
 		fx.NopLogger,
 	}
@@ -122,6 +127,10 @@ func TestMistakesAreReported(t *testing.T) {
 	err := fx.New(append(options(t.TempDir()), outboxfx.Handle[*billing, placed]("billing", nil))...).Err()
 	if err == nil || !strings.Contains(err.Error(), "outboxfx_test.go:") || !strings.Contains(err.Error(), "the function is nil") {
 		t.Errorf("a handler that is nil: %v", err)
+	}
+	apart := optionsOn("memory:", "sqlite:"+filepath.Join(t.TempDir(), "shop.db"))
+	if err := fx.New(apart...).Err(); err == nil || !strings.Contains(err.Error(), "nobody forwards") {
+		t.Errorf("events that nobody would forward: %v", err)
 	}
 	err = fx.New(append(options(t.TempDir()), outboxfx.Recurring(outbox.Recurring{Name: "tick"}))...).Err()
 	if err == nil || !strings.Contains(err.Error(), `"tick" has no Event`) {
