@@ -13,6 +13,9 @@ import (
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/config/configfx"
 	_ "github.com/postbus/postbus/transport/memory"
+	_ "github.com/postbus/postbus/transport/mysql"
+	_ "github.com/postbus/postbus/transport/postgres"
+	_ "github.com/postbus/postbus/transport/rabbitmq"
 	_ "github.com/postbus/postbus/transport/sqlite"
 )
 
