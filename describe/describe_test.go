@@ -75,9 +75,11 @@ func program(t *testing.T) describe.Program {
 	bus.Handle(b, "billing", func(context.Context, placed) error { return nil })
 	bus.Handle(b, "shipping", func(context.Context, placed) error { return nil })
 	bus.Handle(b, "shipping", func(context.Context, *paid) error { return nil })
+	bus.Handle(b, "saga.checkout", func(context.Context, placed) error { return nil })
 	bus.Handle(b, "odd one", func(context.Context, odd) error { return nil })
 	return describe.Program{Description: b.Describe(), Publishes: map[string][]bus.Event{
 		"orders": {placed{}, bus.After(time.Hour, &paid{})}, "payments": {&paid{}},
+		"billing": {&paid{}},
 	}}
 }
 
@@ -90,11 +92,14 @@ func TestMermaid(t *testing.T) {
     topic__c5_81_c3_b3d_c5_ba_2f_22_3cb_3e_231[("Łódź/#quot;#lt;b#gt;#35;1")]
     group_billing(["billing"])
     group_odd_20one(["odd one"])
+    group_saga_2echeckout{{"saga.checkout"}}
     group_shipping(["shipping"])
+    group_billing -->|"orders.paid"| topic_orders
     module_orders -->|"orders.paid<br>orders.placed"| topic_orders
     module_payments -->|"orders.paid"| topic_orders
     topic__c5_81_c3_b3d_c5_ba_2f_22_3cb_3e_231 -->|"Łódź/#quot;#lt;b#gt;#35;1"| group_odd_20one
     topic_orders -->|"orders.placed"| group_billing
+    topic_orders -->|"orders.placed"| group_saga_2echeckout
     topic_orders -->|"orders.paid v2<br>orders.placed"| group_shipping
 `
 	if got := describe.Mermaid(program(t)); got != want {

@@ -9,8 +9,19 @@ import (
 	"github.com/postbus/postbus/bus"
 )
 
-// Mermaid returns a flowchart: modules that publish, topics, and groups; the arrows are labelled with events.
+// Mermaid returns a flowchart: modules that publish, topics, and groups; the arrows are labelled with events. A module
+// that publishes under the name of a group is one with it. Groups of sagas are hexagons.
 func Mermaid(p Program) string {
+	groups := map[string]bool{}
+	for _, g := range p.Groups {
+		groups[g.Name] = true
+	}
+	publisher := func(module string) string {
+		if groups[module] {
+			return node("group", module)
+		}
+		return node("module", module)
+	}
 	arrows := map[[2]string]map[string]bool{}
 	arrow := func(from, to, label string) {
 		at := [2]string{from, to}
@@ -24,7 +35,7 @@ func Mermaid(p Program) string {
 		for _, e := range p.Publishes[module] {
 			name := bus.Unwrap(e).EventName()
 			topics[p.topic(name)] = true
-			arrow(node("module", module), node("topic", p.topic(name)), name)
+			arrow(publisher(module), node("topic", p.topic(name)), name)
 		}
 	}
 	for _, g := range p.Groups {
@@ -40,13 +51,19 @@ func Mermaid(p Program) string {
 	var b strings.Builder
 	b.WriteString("flowchart LR\n")
 	for _, module := range p.publishers() {
-		fmt.Fprintf(&b, "    %s[\"%s\"]\n", node("module", module), text(module))
+		if !groups[module] {
+			fmt.Fprintf(&b, "    %s[\"%s\"]\n", node("module", module), text(module))
+		}
 	}
 	for _, topic := range slices.Sorted(maps.Keys(topics)) {
 		fmt.Fprintf(&b, "    %s[(\"%s\")]\n", node("topic", topic), text(topic))
 	}
 	for _, g := range p.Groups {
-		fmt.Fprintf(&b, "    %s([\"%s\"])\n", node("group", g.Name), text(g.Name))
+		shape := `    %s(["%s"])` + "\n"
+		if strings.HasPrefix(g.Name, sagas) {
+			shape = `    %s{{"%s"}}` + "\n"
+		}
+		fmt.Fprintf(&b, shape, node("group", g.Name), text(g.Name))
 	}
 	ends := slices.SortedFunc(maps.Keys(arrows), func(x, y [2]string) int { return slices.Compare(x[:], y[:]) })
 	for _, at := range ends {
@@ -58,6 +75,9 @@ func Mermaid(p Program) string {
 	}
 	return b.String()
 }
+
+// sagas begins the names of the groups of sagas, as package saga has them.
+const sagas = "saga."
 
 // node is an id of letters, digits and "_"; different names have different ones.
 func node(kind, name string) string { return kind + "_" + escape(name, '_') }

@@ -14,6 +14,7 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/config/configfx"
+	"github.com/postbus/postbus/describe"
 	"github.com/postbus/postbus/internal/testservices"
 	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/outbox/outboxfx"
@@ -104,13 +105,17 @@ func runsToItsEnd(t *testing.T, url string) {
 	var events bus.Publisher
 	var w *warehouse
 	var o *saga.Orchestrator
+	var b *bus.Bus
 	began := time.Now()
-	app := fx.New(append(options(url), fx.Populate(&events, &w, &o))...)
+	app := fx.New(append(options(url), fx.Populate(&events, &w, &o, &b))...)
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := app.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("started within %v", time.Since(began))
+	if diagram := describe.Mermaid(describe.Program{Description: b.Describe()}); !strings.Contains(diagram, `{{"saga.checkout"}}`) {
+		t.Errorf("the diagram does not show the saga as one:\n%s", diagram)
+	}
 	cancel() // nothing runs on the context of the start
 	if err := events.Publish(t.Context(), placed{"o-1"}); err != nil {
 		t.Fatal(err)
