@@ -1,0 +1,125 @@
+// Package telemetry makes OpenTelemetry traces and metrics of what a bus publishes and handles, by the semantic
+// conventions for messaging. It uses the API only; the program brings the SDK and its exporters.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/postbus/postbus/transport"
+)
+
+const scope = "github.com/postbus/postbus/middleware/telemetry"
+
+// Config configures New.
+type Config struct {
+	// TracerProvider makes the spans. Default: the global one.
+	TracerProvider trace.TracerProvider
+	// MeterProvider makes the metrics. Default: the global one.
+	MeterProvider metric.MeterProvider
+	// System is the attribute messaging.system, such as rabbitmq. Default: postbus.
+	System string
+}
+
+// Telemetry observes a bus. It is safe for concurrent use.
+type Telemetry struct {
+	tracer  trace.Tracer
+	meter   metric.Meter
+	context propagation.TraceContext
+	system  attribute.KeyValue
+	instruments
+}
+
+type instruments struct {
+	sent, consumed, handled, failed, retried, quarantined metric.Int64Counter
+	inFlight                                              metric.Int64UpDownCounter
+	operation, duration, age                              metric.Float64Histogram
+}
+
+// New returns an error if the meter provider refuses an instrument.
+func New(cfg Config) (*Telemetry, error) {
+	if cfg.TracerProvider == nil {
+		cfg.TracerProvider = otel.GetTracerProvider()
+	}
+	if cfg.MeterProvider == nil {
+		cfg.MeterProvider = otel.GetMeterProvider()
+	}
+	if cfg.System == "" {
+		cfg.System = "postbus"
+	}
+	t := &Telemetry{
+		tracer: cfg.TracerProvider.Tracer(scope), meter: cfg.MeterProvider.Meter(scope),
+		system: attribute.String("messaging.system", cfg.System),
+	}
+	if err := t.create(t.meter); err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	return t, nil
+}
+
+func (i *instruments) create(m metric.Meter) error {
+	var errs []error
+	counter := func(name, text string) metric.Int64Counter {
+		c, err := m.Int64Counter(name, metric.WithUnit("{message}"), metric.WithDescription(text))
+		errs = append(errs, err)
+		return c
+	}
+	seconds := func(name, text string, bounds ...float64) metric.Float64Histogram {
+		h, err := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text), metric.WithExplicitBucketBoundaries(bounds...))
+		errs = append(errs, err)
+		return h
+	}
+	short := []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+	i.sent = counter("messaging.client.sent.messages", "messages handed to the transport")
+	i.consumed = counter("messaging.client.consumed.messages", "messages delivered to a group")
+	i.handled = counter("postbus.handled", "deliveries handled without an error")
+	i.failed = counter("postbus.failed", "deliveries that failed, also those set aside")
+	i.retried = counter("postbus.retried", "tries after the first, in process or by redelivery")
+	i.quarantined = counter("postbus.quarantined", "deliveries set aside")
+	i.operation = seconds("messaging.client.operation.duration", "duration of publishing a batch", short...)
+	i.duration = seconds("messaging.process.duration", "duration of handling a delivery", short...)
+	i.age = seconds("postbus.age", "time from when a message was due until it is handled",
+		0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400)
+	var err error
+	i.inFlight, err = m.Int64UpDownCounter("postbus.in_flight", metric.WithUnit("{message}"), metric.WithDescription("deliveries being handled"))
+	return errors.Join(append(errs, err)...)
+}
+
+// Lag observes how far the groups of r are behind, as the gauges postbus.lag and postbus.lag.age, at each collection of
+// the metrics, which costs what Status costs. It ends with Unregister of what it returns.
+func (t *Telemetry) Lag(r transport.StatusReporter) (metric.Registration, error) {
+	lag, err := t.meter.Int64ObservableGauge("postbus.lag", metric.WithUnit("{message}"), metric.WithDescription("messages published and not settled"))
+	age, err2 := t.meter.Float64ObservableGauge("postbus.lag.age", metric.WithUnit("s"), metric.WithDescription("age of the oldest message not settled"))
+	if err = errors.Join(err, err2); err != nil {
+		return nil, fmt.Errorf("telemetry: lag: %w", err)
+	}
+	return t.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		all, err := r.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("telemetry: lag: %w", err)
+		}
+		for _, s := range all {
+			at := metric.WithAttributes(t.system, destination(s.Topic), group(s.Group),
+				attribute.String("messaging.destination.partition.id", strconv.Itoa(s.Partition)))
+			o.ObserveInt64(lag, int64(s.Lag), at)
+			o.ObserveFloat64(age, s.LagAge.Seconds(), at)
+		}
+		return nil
+	}, lag, age)
+}
+
+func destination(topic string) attribute.KeyValue {
+	return attribute.String("messaging.destination.name", topic)
+}
+
+func group(name string) attribute.KeyValue {
+	return attribute.String("messaging.consumer.group.name", name)
+}
