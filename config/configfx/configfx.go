@@ -35,7 +35,8 @@ import (
 //	fx.Decorate(func(cfg bus.Config) bus.Config { cfg.Codecs = …; return cfg })
 //
 // The standard chain has the middleware.Quarantine that the application provides, its bus.Middleware named
-// "postbus.telemetry" and that named "postbus.dedup", if any.
+// "postbus.telemetry" and that named "postbus.dedup", if any; publishing has its bus.PublishMiddleware named
+// "postbus.telemetry".
 func Module(file string) fx.Option { return Load(file, os.Environ()) }
 
 // Load is Module with an environment of the caller's, in the form of os.Environ.
@@ -115,11 +116,16 @@ type chainParams struct {
 	Logger     *slog.Logger          `optional:"true"`
 	Quarantine middleware.Quarantine `optional:"true"`
 	Telemetry  bus.Middleware        `name:"postbus.telemetry" optional:"true"`
+	Publishing bus.PublishMiddleware `name:"postbus.telemetry" optional:"true"`
 	Dedup      bus.Middleware        `name:"postbus.dedup" optional:"true"`
 }
 
 func newBusConfig(p chainParams) bus.Config {
-	return p.Config.Bus(p.Transport, middleware.StandardConfig{
+	cfg := p.Config.Bus(p.Transport, middleware.StandardConfig{
 		Log: middleware.LogConfig{Logger: p.Logger}, Quarantine: p.Quarantine, Telemetry: p.Telemetry, Dedup: p.Dedup,
 	})
+	if p.Publishing != nil {
+		cfg.Publishing = []bus.PublishMiddleware{p.Publishing}
+	}
+	return cfg
 }

@@ -2,8 +2,10 @@ package configfx_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/config/configfx"
+	"github.com/postbus/postbus/middleware"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/store/storefx"
 	"github.com/postbus/postbus/transport"
@@ -122,6 +125,59 @@ func TestTheBusIsDecorated(t *testing.T) {
 		t.Errorf("the bus is %+v", d)
 	}
 }
+
+// kept is a quarantine.
+type kept struct{ messages chan string }
+
+func (k kept) Put(_ context.Context, d *bus.Delivery, _ error) error {
+	k.messages <- d.Group
+	return nil
+}
+
+func TestThePartsOfTheChain(t *testing.T) {
+	t.Parallel()
+	passed := make(chan string, 10)
+	through := func(name string) bus.Middleware {
+		return func(next bus.Handler) bus.Handler {
+			return func(ctx context.Context, d *bus.Delivery) error { passed <- name; return next(ctx, d) }
+		}
+	}
+	sent := func(next bus.PublishHandler) bus.PublishHandler {
+		return func(ctx context.Context, topic string, msgs []transport.Message) error {
+			passed <- "published"
+			return next(ctx, topic, msgs)
+		}
+	}
+	q := kept{make(chan string, 1)}
+	var events bus.Publisher
+	a := fx.New(append(app(t, "policy: {attempts: 1}\n"), fx.Populate(&events),
+		fx.Provide(
+			fx.Annotate(func() bus.Middleware { return through("telemetry") }, fx.ResultTags(`name:"postbus.telemetry"`)),
+			fx.Annotate(func() bus.Middleware { return through("dedup") }, fx.ResultTags(`name:"postbus.dedup"`)),
+			fx.Annotate(func() bus.PublishMiddleware { return sent }, fx.ResultTags(`name:"postbus.telemetry"`)),
+			func() middleware.Quarantine { return q },
+		),
+		busfx.Wire(func(_ *billing, b *bus.Bus) {
+			bus.Handle(b, "broken", func(context.Context, broken) error { return errors.New("no") })
+		}),
+	)...)
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := events.Publish(t.Context(), broken{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := []string{<-passed, <-passed, <-passed, <-q.messages}; !slices.Equal(got, []string{"published", "telemetry", "dedup", "broken"}) {
+		t.Errorf("passed %q", got)
+	}
+	if err := a.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+type broken struct{}
+
+func (broken) EventName() string { return "things.broken" }
 
 func TestTheStoreIsOpenedAndClosed(t *testing.T) {
 	t.Parallel()
