@@ -40,6 +40,37 @@ func TestTwoOrchestrators(t *testing.T) {
 	})
 }
 
+// TestRepliesAtOnce: two replies for one instance, on topics of their own, do not overwrite what the other has done.
+func TestRepliesAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, f *fixture) {
+		const instances = 20
+		def := simple()
+		const long = 20 * time.Millisecond // enough for the other reply to come in between
+		def.Steps[1].Await = saga.AllReplies(
+			saga.Continue(func(o *order, e captured) error { time.Sleep(long); return nil }),
+			saga.Continue(func(o *order, e packed) error { time.Sleep(long); return nil }))
+		p := f.start(saga.Config{Sagas: []saga.Saga{def}}, nil)
+		var first, second []bus.Event
+		for i := range instances {
+			p.publish(placed{key(i)})
+			first, second = append(first, captured{key(i)}), append(second, packed{key(i)})
+		}
+		for i := range instances {
+			p.untilStep("checkout", key(i), saga.Running, "charge")
+		}
+		done := make(chan error, 2)
+		for _, events := range [][]bus.Event{first, second} {
+			go func() { done <- p.bus.Publish(t.Context(), events...) }()
+		}
+		if err := errors.Join(<-done, <-done); err != nil {
+			t.Fatal(err)
+		}
+		for i := range instances {
+			p.until("checkout", key(i), saga.Completed)
+		}
+	})
+}
+
 // flaky fails every other attempt.
 func flaky(do func(context.Context, *saga.Run[order]) error) func(context.Context, *saga.Run[order]) error {
 	return func(ctx context.Context, r *saga.Run[order]) error {
