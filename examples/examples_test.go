@@ -61,10 +61,17 @@ func TestExamplesAreShortAndRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, folder := range folders {
-		if name := folder.Name(); !folder.IsDir() || name == "shop" {
+		name := folder.Name()
+		if !folder.IsDir() {
 			continue
 		}
-		files, err := filepath.Glob(folder.Name() + "/*")
+		if !strings.Contains(read(t, "README.md"), "["+name+"]("+name+")") {
+			t.Errorf("README.md does not list %s", name)
+		}
+		if name == "shop" {
+			continue
+		}
+		files, err := filepath.Glob(name + "/*")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +88,7 @@ func TestExamplesAreShortAndRun(t *testing.T) {
 			}
 		}
 		if !run {
-			t.Errorf("no test runs examples/%s: it has neither output.txt nor tests", folder.Name())
+			t.Errorf("no test runs examples/%s: it has neither output.txt nor tests", name)
 		}
 	}
 }
