@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/sqltext"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
@@ -153,25 +152,13 @@ func (b *Box) fire(ctx context.Context, r *recurring) error {
 
 // now returns the time by the clock of the database, so that instances agree.
 func (b *Box) now(ctx context.Context, tx *Tx) (time.Time, error) {
-	q := "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-	switch b.db.Dialect() {
-	case store.Postgres:
-		q = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-	case store.MySQL:
-		q = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000"
-	}
 	var ms int64
-	err := tx.QueryRowContext(ctx, q).Scan(&ms)
+	err := tx.QueryRowContext(ctx, "SELECT "+sqltext.Now(b.db.Dialect())).Scan(&ms)
 	return time.UnixMilli(ms), err
 }
 
 // bind writes "?" as the database wants arguments.
-func (b *Box) bind(q string) string {
-	for n := 1; b.db.Dialect() == store.Postgres && strings.Contains(q, "?"); n++ {
-		q = strings.Replace(q, "?", "$"+strconv.Itoa(n), 1)
-	}
-	return q
-}
+func (b *Box) bind(q string) string { return sqltext.Bind(b.db.Dialect(), q) }
 
 func (b *Box) forUpdate() string {
 	if b.db.Dialect() == store.SQLite { // its transactions are alone

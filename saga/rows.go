@@ -9,9 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
+	"github.com/postbus/postbus/internal/sqltext"
 	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/store"
 )
@@ -23,21 +22,7 @@ var migrations embed.FS
 type rows struct{ dialect store.Dialect }
 
 // bind writes "?" as the database wants arguments.
-func (r rows) bind(q string) string {
-	if r.dialect != store.Postgres {
-		return q
-	}
-	var b strings.Builder
-	n := 0
-	for part := range strings.SplitSeq(q, "?") {
-		if n > 0 {
-			b.WriteString("$" + strconv.Itoa(n))
-		}
-		b.WriteString(part)
-		n++
-	}
-	return b.String()
-}
+func (r rows) bind(q string) string { return sqltext.Bind(r.dialect, q) }
 
 // forUpdate ends a query whose rows are to be locked. SQLite's transactions are alone.
 func (r rows) forUpdate(skipLocked bool) string {
@@ -51,15 +36,7 @@ func (r rows) forUpdate(skipLocked bool) string {
 }
 
 // clockQuery asks for the time of the database, in ms since 1970.
-func (r rows) clockQuery() string {
-	switch r.dialect {
-	case store.Postgres:
-		return "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-	case store.MySQL:
-		return "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000"
-	}
-	return "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-}
+func (r rows) clockQuery() string { return "SELECT " + sqltext.Now(r.dialect) }
 
 // origin is what caused an instance, as kept.
 type origin struct {

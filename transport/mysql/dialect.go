@@ -15,6 +15,7 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/internal/sqltext"
 	"github.com/postbus/postbus/store"
 )
 
@@ -60,9 +61,7 @@ func (d *dialect) Prompt() bool             { return false } // a gap can be bef
 func (d *dialect) Close() error             { return nil }
 
 // Now is free of the session's time zone and of its hours that come twice.
-func (d *dialect) Now() string {
-	return "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000)"
-}
+func (d *dialect) Now() string { return sqltext.Now(store.MySQL) }
 
 func (d *dialect) InsertIgnore(q string) string {
 	return strings.Replace(q, "INSERT INTO", "INSERT IGNORE INTO", 1)

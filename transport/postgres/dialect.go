@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/internal/sqltext"
 	"github.com/postbus/postbus/store"
 )
 
@@ -81,28 +82,14 @@ func (d *dialect) conn(ctx context.Context, f func(*pgx.Conn) error) error {
 func (d *dialect) Name() string                 { return "postgres" }
 func (d *dialect) UpperCase() bool              { return true }
 func (d *dialect) MaxPayload() int              { return 128 << 20 }
-func (d *dialect) Now() string                  { return "(extract(epoch FROM clock_timestamp()) * 1000)::bigint" }
+func (d *dialect) Now() string                  { return sqltext.Now(store.Postgres) }
+func (d *dialect) Bind(query string) string     { return sqltext.Bind(store.Postgres, query) }
 func (d *dialect) InsertIgnore(q string) string { return q + " ON CONFLICT DO NOTHING" }
 func (d *dialect) SkipLocked() string           { return "FOR UPDATE SKIP LOCKED" }
 func (d *dialect) Quote(s string) string        { return pgx.Identifier{s}.Sanitize() }
 func (d *dialect) Writing() func()              { return func() {} }
 func (d *dialect) Prompt() bool                 { return false } // the horizon can be behind
 func (d *dialect) Close() error                 { return nil }
-
-func (d *dialect) Bind(query string) string {
-	var b strings.Builder
-	for n := 1; ; n++ {
-		i := strings.IndexByte(query, '?')
-		if i < 0 {
-			b.WriteString(query)
-			return b.String()
-		}
-		b.WriteString(query[:i])
-		b.WriteByte('$')
-		b.WriteString(strconv.Itoa(n))
-		query = query[i+1:]
-	}
-}
 
 func (d *dialect) Class(err error) sqllog.Class {
 	var e *pgconn.PgError

@@ -13,6 +13,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/internal/sqltext"
 	"github.com/postbus/postbus/store"
 )
 
@@ -54,7 +55,7 @@ func (d *dialect) Writing() func() {
 func (d *dialect) Name() string                 { return "sqlite" }
 func (d *dialect) UpperCase() bool              { return false }
 func (d *dialect) MaxPayload() int              { return 256 << 20 }
-func (d *dialect) Now() string                  { return "CAST(unixepoch('subsec') * 1000 AS INTEGER)" }
+func (d *dialect) Now() string                  { return sqltext.Now(store.SQLite) }
 func (d *dialect) Bind(query string) string     { return query }
 func (d *dialect) InsertIgnore(q string) string { return q + " ON CONFLICT DO NOTHING" }
 func (d *dialect) SkipLocked() string           { return "" }
