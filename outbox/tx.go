@@ -67,6 +67,9 @@ var _ bus.Publisher = (*Tx)(nil)
 // Cancel removes an event that waits for its time; see InTx.Cancel.
 func (t *Tx) Cancel(ctx context.Context, id string) (bool, error) { return t.box.In(t).Cancel(ctx, id) }
 
+// Dialect returns that of the database, whose Bind writes queries for it.
+func (t *Tx) Dialect() store.Dialect { return t.box.db.Dialect() }
+
 // SQL returns the transaction itself, for packages that need one. It must be neither committed nor rolled back. What
 // fails in it past the Tx is not known to the Tx.
 func (t *Tx) SQL() *sql.Tx { return t.sql }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -41,6 +42,24 @@ func (d Dialect) String() string {
 		return "sqlite"
 	}
 	return fmt.Sprintf("Dialect(%d)", uint8(d))
+}
+
+// Bind returns a query whose arguments are written "?" as the database wants them: "$1", "$2" and so on on PostgreSQL. It
+// does not look for quotes: the query has no other "?".
+func (d Dialect) Bind(query string) string {
+	if d != Postgres {
+		return query
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		query = after
+	}
 }
 
 // DB is a database handle. Its methods may be called concurrently.

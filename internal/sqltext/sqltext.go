@@ -1,30 +1,10 @@
 // Package sqltext is what differs in the text of queries that are otherwise the same on each dialect.
 package sqltext
 
-import (
-	"strconv"
-	"strings"
+import "github.com/postbus/postbus/store"
 
-	"github.com/postbus/postbus/store"
-)
-
-// Bind writes "?" as the database wants arguments.
-func Bind(d store.Dialect, query string) string {
-	if d != store.Postgres {
-		return query
-	}
-	var b strings.Builder
-	for n := 1; ; n++ {
-		before, after, more := strings.Cut(query, "?")
-		b.WriteString(before)
-		if !more {
-			return b.String()
-		}
-		b.WriteByte('$')
-		b.WriteString(strconv.Itoa(n))
-		query = after
-	}
-}
+// Bind is that of the dialect.
+func Bind(d store.Dialect, query string) string { return d.Bind(query) }
 
 // Now is an expression for the milliseconds since 1970 by the database's clock.
 func Now(d store.Dialect) string {
