@@ -62,7 +62,8 @@ func main() {
 	})
 	b, err := bus.New(bus.Config{
 		Transport:  t,
-		Middleware: append([]bus.Middleware{audit}, standard...), // the first is the outermost
+		Middleware: append([]bus.Middleware{audit}, standard...),        // the first is the outermost
+		Groups:     map[string]bus.GroupConfig{"billing": {Workers: 1}}, // one at a time: tries has no lock
 	})
 	if err != nil {
 		log.Fatal(err)
