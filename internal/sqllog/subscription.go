@@ -87,6 +87,9 @@ func ownerName() string {
 	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:12])
 }
 
+// Owner is the name by which the status knows this subscription.
+func (s *Subscription) Owner() string { return s.owner }
+
 // Receive gives out deliveries.
 func (s *Subscription) Receive(ctx context.Context, max int) ([]transport.Delivery, error) {
 	for {

@@ -114,6 +114,21 @@ func (l *Log) Prepare(ctx context.Context, topic string) error {
 	return nil
 }
 
+// Join makes a topic, and a group that begins at its first message, unless they are there.
+func (l *Log) Join(ctx context.Context, topic, group string) error {
+	if err := l.Prepare(ctx, topic); err != nil {
+		return err
+	}
+	t, err := l.topic(ctx, topic)
+	if err == nil {
+		err = l.join(ctx, t, &transport.SubscribeConfig{Topic: topic, Group: group})
+	}
+	if err != nil {
+		return l.errorf("join %q to %q: %w", group, topic, err)
+	}
+	return nil
+}
+
 // Cancel removes the messages with the id that are for later and for all groups, unless they are due and on their way.
 // It reports whether there were any.
 func (l *Log) Cancel(ctx context.Context, q store.Execer, id string) (bool, error) {

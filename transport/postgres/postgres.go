@@ -38,7 +38,11 @@ func init() {
 		return sqllog.Use(ctx, db, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) {
 			d, err := newDialect(ctx, db)
 			if err == nil && o.Listen {
-				err = d.conn(ctx, func(c *pgx.Conn) error { d.own = c.Config(); return nil })
+				err = d.conn(ctx, func(c *pgx.Conn) error {
+					d.own = c.Config()
+					d.own.OnNotification = nil // it would bring the notices to c
+					return nil
+				})
 			}
 			return d, err
 		})
