@@ -162,14 +162,14 @@ func (b *Box) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// open opens the engine of the database, and makes the topic of the outbox.
+// open opens the engine of the database, and makes the topic of the outbox and its group.
 func (b *Box) open(ctx context.Context, o sqllog.Options) (*sqllog.Log, error) {
 	o.PayloadBytes, o.Logger = true, b.cfg.Logger
 	l, err := sqllog.Open(ctx, b.db, o)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: prepare: %w", err)
 	}
-	if err := l.Prepare(ctx, b.cfg.Name); err != nil {
+	if err := l.Join(ctx, b.cfg.Name, forwarderGroup); err != nil {
 		return nil, errors.Join(fmt.Errorf("outbox: %w", err), l.Close())
 	}
 	return l, nil
@@ -191,6 +191,19 @@ func (b *Box) engine(ctx context.Context) (engine, error) {
 		return nil, err
 	}
 	return b.log, nil
+}
+
+// attach has f woken, until detach.
+func (b *Box) attach(f *Forwarder) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forwarders[f] = struct{}{}
+}
+
+func (b *Box) detach(f *Forwarder) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.forwarders, f)
 }
 
 // expect has the forwarders of this process look often for a while: a transaction is about to commit.

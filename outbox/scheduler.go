@@ -82,12 +82,15 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 }
 
 // Run is Start, and Stop when ctx ends.
-func (s *Scheduler) Run(ctx context.Context) error {
-	if err := s.Start(ctx); err != nil {
+func (s *Scheduler) Run(ctx context.Context) error { return between(ctx, s.Start, s.Stop) }
+
+// between has something run until ctx ends.
+func between(ctx context.Context, start, stop func(context.Context) error) error {
+	if err := start(ctx); err != nil {
 		return err
 	}
 	<-ctx.Done()
-	return s.Stop(context.WithoutCancel(ctx))
+	return stop(context.WithoutCancel(ctx))
 }
 
 // scheduleRetry is the pause after an error.

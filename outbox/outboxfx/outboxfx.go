@@ -12,7 +12,6 @@ package outboxfx
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"go.uber.org/fx"
@@ -20,6 +19,8 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/config"
+	"github.com/postbus/postbus/internal/loopfx"
+	"github.com/postbus/postbus/middleware"
 	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
@@ -27,24 +28,36 @@ import (
 
 // Module provides *outbox.Box in the *store.DB of the application, with its outbox.Config if there is one. Events go
 // straight to their topics if that has a Transport, or if the configuration names one database for transport and store.
-// Without either it must have a Name, and the application forwards what waits under it. The tables are made, and recurring events begin, before the bus starts.
+// Otherwise *outbox.Forwarder, which is nil then, brings them to the transport of the application, with its
+// outbox.ForwarderConfig if there is one, and its middleware.Quarantine.
+//
+// The tables are made, and forwarding and recurring events begin, before the bus starts; they end after it has drained.
 var Module = fx.Module("postbus/outbox", fx.Provide(newBox, newRecurring))
+
+// ForwardedElsewhere leaves forwarding to another program.
+var ForwardedElsewhere = fx.Supply(elsewhere{true})
+
+type elsewhere struct{ yes bool }
 
 type boxParams struct {
 	fx.In
-	DB        *store.DB
-	Transport transport.Transport
-	Lifecycle fx.Lifecycle
-	Config    outbox.Config  `optional:"true"`
-	Bus       bus.Config     `optional:"true"`
-	File      *config.Config `optional:"true"`
-	Logger    *slog.Logger   `optional:"true"`
+	DB         *store.DB
+	Transport  transport.Transport
+	Lifecycle  fx.Lifecycle
+	Config     outbox.Config          `optional:"true"`
+	Forwarder  outbox.ForwarderConfig `optional:"true"`
+	Elsewhere  elsewhere              `optional:"true"`
+	Quarantine middleware.Quarantine  `optional:"true"`
+	Bus        bus.Config             `optional:"true"`
+	File       *config.Config         `optional:"true"`
+	Logger     *slog.Logger           `optional:"true"`
 }
 
 type boxOut struct {
 	fx.Out
-	Box *outbox.Box
-	Err error `group:"postbus.mistakes"`
+	Box       *outbox.Box
+	Forwarder *outbox.Forwarder
+	Err       error `group:"postbus.mistakes"`
 }
 
 func newBox(p boxParams) boxOut {
@@ -68,12 +81,31 @@ func newBox(p boxParams) boxOut {
 		cfg.Logger = p.Logger
 	}
 	out := boxOut{Box: outbox.New(p.DB, cfg)}
-	if cfg.Transport == nil && cfg.Name == "" {
-		out.Err = errors.New("outbox: the transport is not in the database of the store, and nobody forwards what waits there: " +
-			"let the keys transport and store name one database, or provide an outbox.Config with a Name, and run a Forwarder of it")
-	}
 	p.Lifecycle.Append(fx.StartHook(out.Box.Prepare))
+	if cfg.Transport == nil && !p.Elsewhere.yes {
+		out.Forwarder, out.Err = newForwarder(p, out.Box)
+	}
 	return out
+}
+
+func newForwarder(p boxParams, box *outbox.Box) (*outbox.Forwarder, error) {
+	cfg := p.Forwarder
+	if cfg.Quarantine == nil && p.Quarantine != nil {
+		cfg.Quarantine = p.Quarantine
+	}
+	f, err := outbox.NewForwarder(box, p.Transport, cfg)
+	if err != nil {
+		return nil, err
+	}
+	p.Lifecycle.Append(fx.Hook{
+		OnStart: f.Start,
+		OnStop: func(ctx context.Context) error {
+			ctx, cancel := loopfx.Reserve(ctx)
+			defer cancel()
+			return f.Stop(ctx)
+		},
+	})
+	return f, nil
 }
 
 // Handle registers a method of a service that the application provides, as outbox.Handle does: each message takes effect

@@ -3,6 +3,7 @@ package outboxfx_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/postbus/postbus/outbox/outboxfx"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/store/storefx"
+	"github.com/postbus/postbus/transport"
 	_ "github.com/postbus/postbus/transport/memory"
 	_ "github.com/postbus/postbus/transport/sqlite"
 )
@@ -128,12 +130,65 @@ func TestMistakesAreReported(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "outboxfx_test.go:") || !strings.Contains(err.Error(), "the function is nil") {
 		t.Errorf("a handler that is nil: %v", err)
 	}
-	apart := optionsOn("memory:", "sqlite:"+filepath.Join(t.TempDir(), "shop.db"))
-	if err := fx.New(apart...).Err(); err == nil || !strings.Contains(err.Error(), "nobody forwards") {
-		t.Errorf("events that nobody would forward: %v", err)
+	err = fx.New(append(apart(t), fx.Supply(outbox.ForwarderConfig{Batch: -1}))...).Err()
+	if err == nil || !strings.Contains(err.Error(), "Batch -1") {
+		t.Errorf("a forwarder that is wrong: %v", err)
 	}
 	err = fx.New(append(options(t.TempDir()), outboxfx.Recurring(outbox.Recurring{Name: "tick"}))...).Err()
 	if err == nil || !strings.Contains(err.Error(), `"tick" has no Event`) {
 		t.Errorf("a schedule that is wrong: %v", err)
+	}
+}
+
+func apart(t *testing.T) []fx.Option {
+	return optionsOn("memory:", "sqlite:"+filepath.Join(t.TempDir(), "shop.db"))
+}
+
+// TestForwarded: where transport and store are apart, what handlers publish is forwarded, also what they publish while the
+// bus drains.
+func TestForwarded(t *testing.T) {
+	t.Parallel()
+	var events bus.Publisher
+	var service *billing
+	var tr transport.Transport
+	var forwarder *outbox.Forwarder
+	app := fx.New(append(apart(t), fx.Populate(&events, &service, &tr, &forwarder))...)
+	if err := app.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other, err := tr.Subscribe(t.Context(), transport.SubscribeConfig{Topic: "payments", Group: "auditor"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"first", "second"} {
+		if err := events.Publish(t.Context(), placed{OrderID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-service.paid; got != id {
+			t.Errorf("paid %q, want %q", got, id)
+		}
+	}
+	got, err := other.Receive(t.Context(), 2)
+	if err != nil || len(got) != 2 {
+		t.Errorf("the transport has %d messages, %v; want 2", len(got), err)
+	}
+	if b, err := forwarder.Backlog(t.Context()); err != nil || !b.Active {
+		t.Errorf("backlog %+v, %v", b, err)
+	}
+	if err := app.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForwardedElsewhere: nobody here forwards if it is said so.
+func TestForwardedElsewhere(t *testing.T) {
+	t.Parallel()
+	var forwarder *outbox.Forwarder
+	app := fx.New(append(apart(t), outboxfx.ForwardedElsewhere, fx.Populate(&forwarder))...)
+	if err := errors.Join(app.Start(t.Context()), app.Stop(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if forwarder != nil {
+		t.Error("there is a forwarder")
 	}
 }
