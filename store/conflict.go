@@ -26,3 +26,19 @@ func IsConflict(err error) bool {
 	}
 	return false
 }
+
+// IsDuplicate reports whether err says that a row was to be written whose key another row has.
+func IsDuplicate(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	var lite *sqlite.Error
+	switch {
+	case errors.As(err, &pg):
+		return pg.Code == "23505"
+	case errors.As(err, &my):
+		return my.Number == 1062
+	case errors.As(err, &lite):
+		return lite.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || lite.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+	}
+	return false
+}

@@ -68,6 +68,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	dialect Dialect
 	close   func() error
+	turn    chan struct{} // holds one while Tx writes, on SQLite
 }
 
 // Open opens the database that rawURL names and asks it for a sign of life; ctx bounds that. The caller closes the
@@ -98,7 +99,7 @@ func OpenParsed(ctx context.Context, u *url.URL, r *params.Reader) (*DB, error) 
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{sql: h.DB, pool: h.Pool, close: h.Close}
+	db := &DB{sql: h.DB, pool: h.Pool, close: h.Close, turn: make(chan struct{}, 1)}
 	switch target.Dialect {
 	case "postgres":
 		db.dialect = Postgres
@@ -122,7 +123,7 @@ func redact(u *url.URL) string {
 // (package pgx/v5/stdlib). On SQLite the database should be in WAL mode, with a busy_timeout and _txlock=immediate; on
 // MySQL, the driver's option clientFoundRows must be on.
 func Use(db *sql.DB, d Dialect) *DB {
-	return &DB{sql: db, dialect: d, close: func() error { return nil }}
+	return &DB{sql: db, dialect: d, close: func() error { return nil }, turn: make(chan struct{}, 1)}
 }
 
 // UsePool makes a handle of the caller's pool of PostgreSQL connections, which stays the caller's to close.
