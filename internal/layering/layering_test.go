@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"transport/sqlite":      {"transport", "store"},
 	"describe":              {"bus"},
 	"middleware":            {"bus"},
-	"middleware/quarantine": {"bus", "store"},
+	"middleware/quarantine": {"middleware", "store"},
 	"middleware/dedup":      {"bus", "store"},
 	"middleware/telemetry":  {"bus"},
 	"store":                 {},

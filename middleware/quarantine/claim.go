@@ -1,0 +1,183 @@
+package quarantine
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"maps"
+	"time"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// newToken names a replay.
+func newToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// claimed is an entry that a replay has taken for itself.
+type claimed struct {
+	cursor
+	group, topic string
+	message      transport.Message // as it is to be published
+}
+
+// claim takes up to n entries after a cursor, those that failed first first, so that no other call gets them.
+func (s *Store) claim(ctx context.Context, f Filter, after cursor, n int, token string) (batch []*claimed, err error) {
+	var w where
+	if err := w.entries(f); err != nil {
+		return nil, err
+	}
+	w.and("last_ms >= ? AND (last_ms > ? OR id > ?)", after.last, after.last, after.id)
+	q := `SELECT id, last_ms, fp, LENGTH(payload) + COALESCE(LENGTH(new_payload), 0) FROM postbus_quarantine` + w.text() +
+		" ORDER BY last_ms, id LIMIT ?" + s.forUpdate(true)
+	err = s.tx(ctx, func(tx *sql.Tx) error {
+		batch = nil
+		var counts tally
+		size := 0
+		err := s.query(ctx, tx, q, append(w.args, n), func(row scanner) error {
+			var c claimed
+			var fp string
+			var bytes int
+			if err := row.Scan(&c.id, &c.last, &fp, &bytes); err != nil {
+				return err
+			}
+			if size += bytes; size > replayBytes && len(batch) > 0 {
+				size = replayBytes // the rest is for the next batch
+				return nil
+			}
+			batch = append(batch, &c)
+			counts.drop(fp, 1)
+			return nil
+		})
+		if err != nil || len(batch) == 0 {
+			return err
+		}
+		_, err = s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, claim = ?, claim_ms = ?, replays = replays + 1
+			WHERE id IN (`+marks(len(batch))+")", append([]any{int(Replaying), token, leaseEnd(claimLease)}, idsOf(batch)...)...)
+		if err != nil {
+			return err
+		}
+		if err := s.load(ctx, tx, batch, token); err != nil {
+			return err
+		}
+		return s.count(ctx, tx, &counts)
+	})
+	return batch, err
+}
+
+func leaseEnd(d time.Duration) int64 { return nowMS() + d.Milliseconds() }
+
+func idsOf(batch []*claimed) []any {
+	ids := make([]any, len(batch))
+	for i, c := range batch {
+		ids[i] = c.id
+	}
+	return ids
+}
+
+// load reads what entries are to be published as.
+func (s *Store) load(ctx context.Context, tx *sql.Tx, batch []*claimed, token string) error {
+	byID := make(map[int64]*claimed, len(batch))
+	for _, c := range batch {
+		byID[c.id] = c
+	}
+	q := `SELECT id, grp, topic, headers, payload, new_headers, new_body, new_payload FROM postbus_quarantine
+		WHERE id IN (` + marks(len(batch)) + ")"
+	return s.query(ctx, tx, q, idsOf(batch), func(row scanner) error {
+		var id int64
+		var group, topic, headers string
+		var payload, newPayload []byte
+		var edited sql.NullString
+		var newBody bool
+		if err := row.Scan(&id, &group, &topic, &headers, &payload, &edited, &newBody, &newPayload); err != nil {
+			return err
+		}
+		m, changed, err := messages(headers, payload, edited, newBody, newPayload)
+		if err != nil {
+			return err
+		}
+		if changed != nil {
+			m = *changed
+		}
+		m.TargetGroup, m.NotBefore, m.Attempts = group, time.Time{}, 0
+		if m.Metadata = maps.Clone(m.Metadata); m.Metadata == nil {
+			m.Metadata = map[string]string{}
+		}
+		m.Metadata[MetadataReplay] = token
+		c := byID[id]
+		c.group, c.topic, c.message = group, topic, m
+		return nil
+	})
+}
+
+// mark notes that entries were published. One that has failed again meanwhile waits, and is left alone.
+func (s *Store) mark(ctx context.Context, ids []int64, token string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		_, err := s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, last_ms = ?
+			WHERE id IN (`+marks(len(ids))+`) AND status = ? AND claim = ?`,
+			append(append([]any{int(Replayed), nowMS()}, anys(ids)...), int(Replaying), token)...)
+		return err
+	})
+}
+
+// release lets entries wait again that were claimed and not published.
+func (s *Store) release(ctx context.Context, ids []int64, token string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		_, err := s.wait(ctx, tx, "claim = ? AND id IN ("+marks(len(ids))+")", append([]any{token}, anys(ids)...)...)
+		return err
+	})
+}
+
+// reclaim lets entries wait again whose replay was interrupted.
+func (s *Store) reclaim(ctx context.Context) error {
+	for {
+		n := 0
+		err := s.tx(ctx, func(tx *sql.Tx) (err error) {
+			n, err = s.wait(ctx, tx, "line IS NULL AND claim_ms < ? ORDER BY last_ms, id LIMIT ?", nowMS(), replayBatch)
+			return err
+		})
+		if err != nil || n < replayBatch {
+			return err
+		}
+	}
+}
+
+// wait turns entries that are on their way into ones that wait, and returns how many.
+func (s *Store) wait(ctx context.Context, tx *sql.Tx, cond string, args ...any) (int, error) {
+	var ids []any
+	var counts tally
+	q := "SELECT id, fp, grp, event, errors, last_ms FROM postbus_quarantine WHERE status = ? AND " + cond + s.forUpdate(true)
+	err := s.query(ctx, tx, q, append([]any{int(Replaying)}, args...), func(row scanner) error {
+		var id, last int64
+		var k kind
+		var errors string
+		if err := row.Scan(&id, &k.fp, &k.group, &k.event, &errors, &last); err != nil {
+			return err
+		}
+		ids = append(ids, id)
+		if err := decode(errors, &k.errors); err != nil {
+			return errJSON(err)
+		}
+		counts.add(k, last)
+		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return 0, err
+	}
+	_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ?, claim = '', claim_ms = 0 WHERE id IN ("+marks(len(ids))+")",
+		append([]any{int(Waiting)}, ids...)...)
+	if err != nil {
+		return 0, err
+	}
+	return len(ids), s.count(ctx, tx, &counts)
+}

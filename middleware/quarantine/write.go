@@ -1,0 +1,160 @@
+package quarantine
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/postbus/postbus/store"
+)
+
+// write puts messages into the database in one transaction. No two of them are the same.
+func (s *Store) write(ctx context.Context, batch []*failure) error {
+	slices.SortFunc(batch, func(a, b *failure) int { return slices.Compare(a.ident, b.ident) }) // so that none locks crosswise
+	for {
+		err := s.tx(ctx, func(tx *sql.Tx) error { return s.writeIn(ctx, tx, batch) })
+		// Another instance has written one of them between our look and our insert.
+		if !store.IsDuplicate(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) writeIn(ctx context.Context, tx *sql.Tx, batch []*failure) error {
+	known, err := s.known(ctx, tx, batch)
+	if err != nil {
+		return err
+	}
+	var counts tally
+	var fresh []*failure
+	for _, f := range batch {
+		if old := known[string(f.ident)]; old == nil {
+			fresh = append(fresh, f)
+			counts.add(f.kind, f.at)
+		} else if err := s.again(ctx, tx, old, f, &counts); err != nil {
+			return err
+		}
+	}
+	if err := s.insert(ctx, tx, fresh); err != nil {
+		return err
+	}
+	return s.count(ctx, tx, &counts)
+}
+
+// past is what is known of an entry when its message fails again.
+type past struct {
+	id                 int64
+	status             Status
+	fp, errors, detail string
+	attempts, replays  int
+}
+
+// known finds the entries that are there already, and locks them.
+func (s *Store) known(ctx context.Context, tx *sql.Tx, batch []*failure) (map[string]*past, error) {
+	idents := make([]any, len(batch))
+	for i, f := range batch {
+		idents[i] = f.ident
+	}
+	found := map[string]*past{}
+	q := "SELECT ident, id, status, fp, attempts, replays, errors, detail FROM postbus_quarantine WHERE ident IN (" +
+		marks(len(idents)) + ") ORDER BY ident" + s.forUpdate(false)
+	err := s.query(ctx, tx, q, idents, func(row scanner) error {
+		var ident []byte
+		var p past
+		if err := row.Scan(&ident, &p.id, &p.status, &p.fp, &p.attempts, &p.replays, &p.errors, &p.detail); err != nil {
+			return err
+		}
+		found[string(ident)] = &p
+		return nil
+	})
+	return found, err
+}
+
+// detail is what of an entry only Show needs.
+type detail struct {
+	Stack   string   `json:"stack,omitempty"`
+	History []record `json:"history"`
+	Omitted int      `json:"omitted,omitempty"` // of the history, after its first
+}
+
+type record struct {
+	At      int64  `json:"at"`
+	Attempt int    `json:"attempt"`
+	Replay  int    `json:"replay,omitempty"`
+	Error   string `json:"error"`
+}
+
+// add appends to the history; of a long one the first and the last stay.
+func (d *detail) add(r record) {
+	d.History = append(d.History, r)
+	if len(d.History) > maxHistory {
+		d.History = slices.Delete(d.History, 1, 2)
+		d.Omitted++
+	}
+}
+
+func (f *failure) record(replay int) record {
+	return record{At: f.at, Attempt: f.attempt, Replay: replay, Error: cut(f.errors[0], maxPast)}
+}
+
+func text(v any) string {
+	out, _ := json.Marshal(v) // of texts and numbers
+	return string(out)
+}
+
+// again grows the entry of a message that is here already.
+func (s *Store) again(ctx context.Context, tx *sql.Tx, old *past, f *failure, counts *tally) error {
+	var d detail
+	if err := json.Unmarshal([]byte(old.detail), &d); err != nil {
+		return err
+	}
+	d.add(f.record(old.replays))
+	k := f.kind
+	if f.lost && old.fp != "" { // what is known of the failure says more
+		k.fp = old.fp
+		if err := decode(old.errors, &k.errors); err != nil {
+			return errJSON(err)
+		}
+	} else {
+		d.Stack = f.stack
+	}
+	attempts := old.attempts + 1
+	if old.status == Waiting {
+		counts.drop(old.fp, 1)
+	} else {
+		attempts = old.attempts + f.attempt
+	}
+	counts.add(k, f.at)
+	_, err := s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, fp = ?, last_ms = ?, attempts = ?, claim = '', claim_ms = 0,
+		errors = ?, detail = ? WHERE id = ?`, int(Waiting), k.fp, f.at, attempts, text(k.errors), text(d), old.id)
+	return err
+}
+
+const entryColumns = `ident, status, grp, topic, event, fp, first_ms, last_ms, attempts, replays, claim, claim_ms, msg_id, msg_key,
+	headers, errors, detail, new_body, payload`
+
+// insert writes new entries.
+func (s *Store) insert(ctx context.Context, tx *sql.Tx, fresh []*failure) error {
+	const width, chunk = 19, 64
+	for batch := range slices.Chunk(fresh, chunk) {
+		args := make([]any, 0, width*len(batch))
+		for _, f := range batch {
+			payload := f.message.Payload
+			if payload == nil {
+				payload = []byte{}
+			}
+			args = append(args, f.ident, int(Waiting), f.group, f.topic, f.event, f.fp, f.at, f.at, f.attempt, 0, "", 0,
+				f.message.ID, f.message.Key, text(f.headers), text(f.errors), text(detail{Stack: f.stack, History: []record{f.record(0)}}),
+				0, payload)
+		}
+		q := "INSERT INTO postbus_quarantine (" + entryColumns + ") VALUES " + tuples(len(batch), width)
+		if _, err := s.exec(ctx, tx, q, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func timeOf(ms int64) time.Time { return time.UnixMilli(ms) }
