@@ -52,15 +52,19 @@ func (d *Delivery) Encoded() (*transport.Message, error) {
 	if m.Value == nil || m.Payload != nil {
 		return m, nil
 	}
-	p := d.publisher
-	if p == nil {
-		p = &publisher{codecs: []codec.Codec{codec.JSON}}
-	}
 	encoded := *m
 	encoded.Value = nil
 	var err error
-	encoded.Payload, encoded.ContentType, err = p.encode(m.Value)
+	encoded.Payload, encoded.ContentType, err = d.codecs().encode(m.Value)
 	return &encoded, err
+}
+
+// codecs returns what encodes and decodes the event.
+func (d *Delivery) codecs() *publisher {
+	if d.publisher == nil {
+		return &publisher{codecs: []codec.Codec{codec.JSON}}
+	}
+	return d.publisher
 }
 
 // HasEnvelope reports whether the message has its envelope. An event that travels by reference, and that nothing caused,

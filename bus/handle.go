@@ -28,7 +28,7 @@ func Handle[E Event](b *Bus, group string, fn func(ctx context.Context, event E)
 			w.mistake(at, "handler of group %q: %w", group, err)
 			return
 		}
-		decode := decoder[E](b)
+		decode := decoder[E](b.publisher)
 		w.addHandler(group, &handler{
 			schema: s,
 			place:  at,
@@ -64,7 +64,7 @@ func Upcast[Old, New Event](b *Bus, fn func(old Old) (New, error)) {
 			w.mistake(at, "upcast: %w", err)
 			return
 		}
-		decode := decoder[Old](b)
+		decode := decoder[Old](b.publisher)
 		w.addUpcast(from, upcast{
 			to:     to,
 			place:  at,
@@ -108,8 +108,22 @@ func versionOf(e Event) int {
 	return 1
 }
 
+// Decode makes an E of the message of d, for middleware that needs the event: one that a handler of E would get without an
+// Upcast. Any other event or version, and what cannot be decoded, is an error that matches ErrDecode.
+func Decode[E Event](d *Delivery) (E, error) {
+	s, err := schemaOf[E]()
+	if got := d.schema(); err == nil && got != s {
+		err = fmt.Errorf("the message is %s, and %s is asked for", got, s)
+	}
+	if err != nil {
+		var zero E
+		return zero, Permanent(fmt.Errorf("%w: %w", ErrDecode, err))
+	}
+	return decoder[E](d.codecs())(d)
+}
+
 // decoder returns the function that makes an E out of a delivery. Its errors are Permanent and match ErrDecode.
-func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
+func decoder[E Event](p *publisher) func(*Delivery) (E, error) {
 	make, pointer := newEvent[E](), reflect.TypeFor[E]().Kind() == reflect.Pointer
 	return func(d *Delivery) (E, error) {
 		if d.letter != nil && !d.HasEnvelope() {
@@ -125,13 +139,13 @@ func decoder[E Event](b *Bus) func(*Delivery) (E, error) {
 			}
 			if payload == nil { // handed over by reference, as a type of another module
 				var err error
-				if payload, contentType, err = b.publisher.encode(m.Value); err != nil {
+				if payload, contentType, err = p.encode(m.Value); err != nil {
 					return make(), Permanent(fmt.Errorf("%w: %q: %w", ErrDecode, m.Name, err))
 				}
 			}
 		}
 		e := make()
-		c, err := b.publisher.codecFor(contentType, e)
+		c, err := p.codecFor(contentType, e)
 		switch {
 		case err != nil:
 		case pointer:

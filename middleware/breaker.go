@@ -10,6 +10,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // ErrOpen says that a Breaker has let nothing pass.
@@ -93,7 +94,7 @@ func Breaker(cfg BreakerConfig) bus.Middleware {
 			err = errUnknown // until it returns, if it does: a probe that panics or ends its goroutine must not be waited for
 			defer func() { done(err) }()
 			outcome := next(ctx, d)
-			if err = outcome; err != nil && interrupted(ctx, err) {
+			if err = outcome; err != nil && halt.Interrupted(ctx, err) {
 				err = errNone
 			}
 			return outcome

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // DelayedRetryConfig configures DelayedRetry.
@@ -51,5 +52,5 @@ func decided(ctx context.Context, err error) bool {
 	if _, asked := bus.RetryDelay(err); asked {
 		return true
 	}
-	return bus.IsPermanent(err) || bus.IsSetAside(err) || interrupted(ctx, err)
+	return bus.IsPermanent(err) || bus.IsSetAside(err) || halt.Interrupted(ctx, err)
 }

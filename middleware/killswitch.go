@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // Defaults of KillSwitchConfig.
@@ -82,7 +83,7 @@ func (k *KillSwitch) Middleware(next bus.Handler) bus.Handler {
 		outcome := errUnknown // until it returns, if it does
 		defer func() { g.left(probe, outcome) }()
 		err = next(ctx, d)
-		if outcome = err; err != nil && (interrupted(ctx, err) || !k.cfg.If(err)) {
+		if outcome = err; err != nil && (halt.Interrupted(ctx, err) || !k.cfg.If(err)) {
 			outcome = errNone
 		}
 		return err
@@ -141,7 +142,7 @@ type groupSwitch struct {
 // enter waits while the group is paused, and reports whether the delivery is the probe.
 func (g *groupSwitch) enter(ctx context.Context) (probe bool, err error) {
 	for !g.running.Load() {
-		if err := ended(ctx, "kill switch"); err != nil {
+		if err := halt.Ended(ctx, "middleware: kill switch"); err != nil {
 			return false, err
 		}
 		g.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // LogConfig configures Log.
@@ -34,7 +35,7 @@ func Log(cfg LogConfig) bus.Middleware {
 			at, text := success, "middleware: delivery handled"
 			switch {
 			case err == nil:
-			case interrupted(ctx, err):
+			case halt.Interrupted(ctx, err):
 				text = "middleware: delivery interrupted by the stop of the bus"
 			case bus.IsSetAside(err):
 				text = "middleware: delivery set aside"

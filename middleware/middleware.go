@@ -13,41 +13,7 @@
 // Configs are copied; negative numbers in them count as zero, and zero as the default that the field states.
 package middleware
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"time"
-
-	"github.com/postbus/postbus/bus"
-)
-
-// interrupted reports whether err is no outcome of handling, because the bus is stopping.
-func interrupted(ctx context.Context, err error) bool {
-	if ctx.Err() != nil {
-		return true
-	}
-	select {
-	case <-bus.Stopping(ctx):
-		return errors.Is(err, bus.ErrStopped)
-	default:
-		return false
-	}
-}
-
-// ended returns the error of a wait that ctx, or the stop of the bus, has ended; nil if neither has.
-func ended(ctx context.Context, what string) error {
-	cause := context.Cause(ctx)
-	if cause == nil {
-		select {
-		case <-bus.Stopping(ctx):
-			cause = bus.ErrStopped
-		default:
-			return nil
-		}
-	}
-	return fmt.Errorf("middleware: %s: %w", what, cause)
-}
+import "time"
 
 // orDefault returns v, or otherwise if v is not positive.
 func orDefault[N int | float64 | time.Duration](v, otherwise N) N {

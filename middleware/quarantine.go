@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // Quarantine keeps messages that cannot be handled, until somebody decides about them.
@@ -61,7 +62,7 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 				return put(ctx, d, fmt.Errorf("%w (delivery %d, allowed: %d)", ErrAttempts, d.Attempt, attempts))
 			}
 			err := next(ctx, d)
-			if err == nil || bus.IsSetAside(err) || interrupted(ctx, err) || d.Attempt < attempts && !bus.IsPermanent(err) {
+			if err == nil || bus.IsSetAside(err) || halt.Interrupted(ctx, err) || d.Attempt < attempts && !bus.IsPermanent(err) {
 				return err
 			}
 			return put(ctx, d, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // Defaults of RetryConfig.
@@ -53,7 +54,7 @@ func Retry(cfg RetryConfig) bus.Middleware {
 				if err == nil {
 					return nil
 				}
-				if bus.IsPermanent(err) || bus.IsSetAside(err) || interrupted(ctx, err) {
+				if bus.IsPermanent(err) || bus.IsSetAside(err) || halt.Interrupted(ctx, err) {
 					return err
 				}
 				verdict := AtOnce
@@ -70,7 +71,7 @@ func Retry(cfg RetryConfig) bus.Middleware {
 				case verdict == Usual:
 					delay = cfg.pause(tries)
 				}
-				if stop := wait(ctx, delay, "retry"); stop != nil {
+				if stop := halt.Wait(ctx, delay, "middleware: retry"); stop != nil {
 					return fmt.Errorf("%w, after try %d: %w", stop, tries, err)
 				}
 			}
@@ -89,20 +90,4 @@ func (c *RetryConfig) pause(tries int) time.Duration {
 		bound *= 2
 	}
 	return rand.N(min(bound, c.MaxDelay))
-}
-
-// wait waits, and returns nil; or an error if ctx ended, or the bus began to stop.
-func wait(ctx context.Context, delay time.Duration, what string) error {
-	if err := ended(ctx, what); err != nil || delay <= 0 {
-		return err
-	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-	case <-bus.Stopping(ctx):
-	}
-	return ended(ctx, what)
 }

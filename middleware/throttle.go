@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // ThrottleConfig configures Throttle.
@@ -30,7 +31,7 @@ func Throttle(cfg ThrottleConfig) bus.Middleware {
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
 			if delay := l.take(); delay > 0 {
-				if err := wait(ctx, delay, "throttle"); err != nil {
+				if err := halt.Wait(ctx, delay, "middleware: throttle"); err != nil {
 					l.giveBack()
 					return err
 				}

@@ -14,6 +14,7 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/internal/sweep"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
@@ -61,8 +62,8 @@ type Box struct {
 	prepared  atomic.Bool
 	log       *sqllog.Log // once prepared; nil with direct
 
-	writing   chan struct{} // SQLite: a turn for each transaction of this Box, instead of sleeping for it
-	nextSweep atomic.Int64  // ns since 1970
+	writing chan struct{} // SQLite: a turn for each transaction of this Box, instead of sleeping for it
+	handled sweep.Sweep   // of the inbox
 
 	crash func(point string) // of tests; nil
 
@@ -100,6 +101,8 @@ func New(db *store.DB, cfg Config) *Box {
 		b.err = fmt.Errorf("outbox: %w: the database is missing", bus.ErrInvalid)
 		return b
 	}
+	b.handled.DB, b.handled.Table, b.handled.Retention = db, "postbus_inbox", b.cfg.InboxRetention
+	b.handled.Logger, b.handled.Prefix = b.cfg.Logger, "outbox"
 	if db.Dialect() == store.SQLite {
 		b.writing = make(chan struct{}, 1)
 	}

@@ -49,7 +49,7 @@ func (b *Box) handle(ctx context.Context, f func(tx *Tx) error) error {
 	})
 	b.at("handled")
 	if err == nil || errors.Is(err, errHandled) {
-		b.sweep(ctx)
+		b.handled.Run(ctx)
 		return nil
 	}
 	return err
