@@ -23,7 +23,7 @@ import (
 // TestTwoOrchestrators: several programs work on the same instances, and each effect is there once.
 func TestTwoOrchestrators(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
-		const programs, instances = 3, 20
+		const programs, instances = 3, 12
 		var last *program
 		for range programs {
 			def := f.checkout(false)
@@ -155,8 +155,8 @@ func (f *fixture) killed() saga.Definition[order] {
 // TestKill kills the process at random moments, and in the end each effect is there once.
 func TestKill(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
-		const instances = 60
-		kills := 4
+		const instances = 30
+		kills := 3
 		p, stop := f.startStoppable(saga.Config{Sagas: []saga.Saga{otherSaga()}}, nil)
 		for i := range instances {
 			p.publish(placed{key(i)})

@@ -21,16 +21,6 @@ func (b bank) call(r *saga.Run[order], what string) { b[r.Key()+" "+what+" "+r.I
 // and another service has had each call under one key.
 func TestEndsEverywhere(t *testing.T) {
 	t.Parallel()
-	var had bank
-	outside := func(what string, err error, local bool) func(context.Context, *saga.Run[order]) error {
-		return func(ctx context.Context, r *saga.Run[order]) error {
-			if !local { // what is Local calls nobody
-				had.call(r, what)
-			}
-			r.State.Done = append(r.State.Done, what)
-			return errors.Join(err, r.Publish(ctx, packed{r.Key() + what}))
-		}
-	}
 	child := deliveries()
 	lives := map[string]struct {
 		script func(p *sagatest.Probe)
@@ -53,7 +43,17 @@ func TestEndsEverywhere(t *testing.T) {
 	}
 	for name, life := range lives {
 		t.Run(name, func(t *testing.T) {
-			var want bank
+			t.Parallel()
+			var had, want bank
+			outside := func(what string, err error, local bool) func(context.Context, *saga.Run[order]) error {
+				return func(ctx context.Context, r *saga.Run[order]) error {
+					if !local { // what is Local calls nobody
+						had.call(r, what)
+					}
+					r.State.Done = append(r.State.Done, what)
+					return errors.Join(err, r.Publish(ctx, packed{r.Key() + what}))
+				}
+			}
 			sagatest.Everywhere(t, func() []saga.Saga {
 				def := withChild(child, saga.Step[order]{Name: "ship", Do: outside("ship", life.last, false), Undo: outside("unship", nil, false)},
 					saga.Step[order]{Name: "thank", Do: outside("thank", nil, life.local), Local: life.local, Pivot: true})

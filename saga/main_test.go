@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait of a test for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var dialects = []store.Dialect{store.Postgres, store.MySQL, store.SQLite}
 

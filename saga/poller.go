@@ -57,14 +57,12 @@ type claim struct {
 	rev       int64
 }
 
-// housekeeping is how often the poller looks at the clock, at what is to be removed and at what nobody runs.
-const housekeeping = time.Minute
-
 // poll works on what is due until ctx ends; run is the context of the work.
 func (o *Orchestrator) poll(ctx, run context.Context) {
 	defer close(o.done)
 	var working sync.WaitGroup
 	defer working.Wait()
+	working.Go(func() { o.keepHouse(ctx) })
 	busy, released := atomic.Int64{}, make(chan struct{}, 1)
 	work := func(c claim) {
 		defer func() {
@@ -78,12 +76,7 @@ func (o *Orchestrator) poll(ctx, run context.Context) {
 			o.cfg.Logger.Warn("saga: an instance is tried again later", "saga", c.saga, "instance", c.key, "error", err)
 		}
 	}
-	var kept time.Time
 	for ctx.Err() == nil {
-		if time.Since(kept) > housekeeping {
-			kept = time.Now()
-			o.keepHouse(ctx)
-		}
 		o.forget(o.now())
 		claims, more, err := o.claim(ctx, o.cfg.Workers-int(busy.Load()))
 		if err != nil && ctx.Err() == nil {

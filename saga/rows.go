@@ -184,6 +184,12 @@ func (r rows) reschedule(ctx context.Context, tx *outbox.Tx, saga, key string, d
 	return err
 }
 
+// of runs a statement on the rows of some instances of a saga.
+func (r rows) of(ctx context.Context, tx *outbox.Tx, verb, saga string, keys []any, and string) error {
+	_, err := tx.ExecContext(ctx, r.bind(verb+" WHERE saga = ? AND inst IN ("+marks(len(keys))+")"+and), append([]any{saga}, keys...)...)
+	return err
+}
+
 // newID returns 128 random bits.
 func newID() string {
 	var b [16]byte
