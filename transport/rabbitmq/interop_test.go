@@ -72,7 +72,7 @@ func TestPlainWatermillConsumes(t *testing.T) {
 				t.Errorf("got %s %v, want %s", msg.UUID, msg.Metadata, want)
 			}
 			msg.Ack()
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s did not come", want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestDelayedReachesForeignQueues(t *testing.T) {
 			if d.MessageId != want {
 				t.Errorf("got %s, want %s", d.MessageId, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s did not come", want)
 		}
 	}
@@ -167,7 +167,7 @@ func TestForeignMessage(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	put := func(p amqp.Publishing) transport.Delivery {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := ch.PublishWithContext(ctx, topic, "", false, false, p); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // openQuiet opens a transport whose warnings are expected.
 func openQuiet(t testing.TB, rawURL string, change func(*rabbitmq.Config)) *rabbitmq.Transport {
 	t.Helper()
-	cfg := rabbitmq.Config{URL: rawURL, Logger: quiet()}
+	cfg := rabbitmq.Config{URL: rawURL, Logger: quiet(), ConnectTimeout: patience}
 	if change != nil {
 		change(&cfg)
 	}
@@ -32,7 +32,7 @@ func openQuiet(t testing.TB, rawURL string, change func(*rabbitmq.Config)) *rabb
 // eventually polls until ok, and fails after a deadline.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -40,7 +40,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func stubborn(t testing.TB, tr transport.Transport, topic string, msgs ...transp
 // drain receives and acks until all that is wanted has come.
 func drain(t testing.TB, sub transport.Subscription, want ...transport.Message) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	missing := map[string]bool{}
 	for _, m := range want {
@@ -89,16 +89,18 @@ func TestNothingIsLostOverCuts(t *testing.T) {
 	tr := openQuiet(t, p.url, nil)
 	topic := unique(t, "g")
 	sub := subscribe(t, tr, topic, "g")
-	const n = 2000
+	const n, publishers = 2000, 8
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	published := make(chan struct{}, n)
-	wg.Go(func() {
-		for _, m := range messages("m", n) {
-			stubborn(t, tr, topic, m)
-			published <- struct{}{}
-		}
-	})
+	for i := range publishers {
+		wg.Go(func() {
+			for _, m := range messages("m", n)[i*n/publishers : (i+1)*n/publishers] {
+				stubborn(t, tr, topic, m)
+				published <- struct{}{}
+			}
+		})
+	}
 	wg.Go(func() {
 		for i := range n {
 			<-published
@@ -148,24 +150,29 @@ func TestUnconfirmedIsUnknown(t *testing.T) {
 	publish(t, tr, topic, messages("known", 1)...)
 	p.set(func() { p.mute = true })
 
-	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := tr.Publish(short, topic, messages("patience", 1))
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, transport.ErrOutcomeUnknown) {
-		t.Errorf("a context that ends before the confirm: %v", err)
-	}
-	result := make(chan error, 1)
-	go func() { result <- tr.Publish(t.Context(), topic, messages("lost", 3)) }()
 	admin := dial(t, brokerURL(t))
 	defer admin.Close()
 	ch, err := admin.Channel()
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the broker has all five", func() bool {
-		q, err := ch.QueueDeclarePassive(topic+"_g", true, false, false, false, nil)
-		return err == nil && q.Messages == 5
-	})
+	brokerHas := func(n int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("the broker has %d", n), func() bool {
+			q, err := ch.QueueDeclarePassive(topic+"_g", true, false, false, false, nil)
+			return err == nil && q.Messages == n
+		})
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- tr.Publish(impatient, topic, messages("patience", 1)) }()
+	brokerHas(2)
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) || !errors.Is(err, transport.ErrOutcomeUnknown) {
+		t.Errorf("a context that ends before the confirm: %v", err)
+	}
+	go func() { result <- tr.Publish(t.Context(), topic, messages("lost", 3)) }()
+	brokerHas(5)
 	p.cut()
 	p.set(func() { p.mute = false })
 	err = <-result
@@ -210,7 +217,12 @@ func TestBrokerRestart(t *testing.T) {
 		t.Skip("restarts a broker")
 	}
 	t.Parallel()
-	s := testservices.Private(t, "rabbitmq")
+	broker := testservices.Private(t, "rabbitmq") // one for both: it takes long to start
+	t.Run("ours", func(t *testing.T) { testBrokerRestart(t, broker) })
+	t.Run("watermill", func(t *testing.T) { testWatermillReconnects(t, broker) })
+}
+
+func testBrokerRestart(t *testing.T, s *testservices.Server) {
 	type side struct {
 		tr    *rabbitmq.Transport
 		topic string

@@ -126,7 +126,7 @@ func TestTLS(t *testing.T) {
 	u.Scheme, u.Host = "amqps", tlsFront(t, a, u.Host)
 	a.sign("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	query := func(ca *authority, name string, cert bool) string {
-		q := url.Values{"cacertfile": {ca.file("ca.pem")}, "server_name_indication": {name}, "connect_timeout": {"5s"}}
+		q := url.Values{"cacertfile": {ca.file("ca.pem")}, "server_name_indication": {name}, "connect_timeout": {patience.String()}}
 		if cert {
 			q.Set("certfile", a.file("client.pem"))
 			q.Set("keyfile", a.file("client.key"))
@@ -143,7 +143,7 @@ func TestTLS(t *testing.T) {
 		"another name":          query(a, "other.test", true),
 		"no client certificate": query(a, "broker.test", false),
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		tr, err := transport.Open(ctx, bad)
 		cancel()
 		if err == nil {

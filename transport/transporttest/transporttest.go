@@ -41,7 +41,7 @@ type Config struct {
 	// Default: no such limit.
 	InFlight int
 
-	// Timeout bounds each wait for what must come. Default: 30 s.
+	// Timeout bounds each wait for what must come. Default: a minute.
 	Timeout time.Duration
 	// Quiet is how long the suite waits for what must not come. A transport that polls needs more than one of its
 	// pauses. Default: 100 ms.
@@ -62,7 +62,7 @@ func (c Config) withDefaults() Config {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.Timeout, 30 * time.Second}, {&c.Quiet, 100 * time.Millisecond}, {&c.Delay, time.Second},
+		{&c.Timeout, time.Minute}, {&c.Quiet, 100 * time.Millisecond}, {&c.Delay, time.Second},
 		{&c.Clock, 50 * time.Millisecond},
 	} {
 		if *d.field <= 0 {

@@ -1,5 +1,0 @@
-//go:build race
-
-package rabbitmq_test
-
-const raceDetector = true
