@@ -38,6 +38,7 @@ type Bus struct {
 	late        []error       // mistakes made after Start
 	failure     error         // why failed is closed
 	failed      chan struct{}
+	paused      map[string]error // groups that middleware has paused, and why
 }
 
 type state = int32

@@ -51,6 +51,7 @@ type consumer struct {
 	inReceive   bool            // and has called Receive
 	halted      bool            // no Receive may begin
 	receiveErrs int             // in a row
+	receiveErr  error           // the last of them
 	stopping    bool
 	closed      bool
 	handled     uint64
@@ -64,7 +65,8 @@ type consumer struct {
 	flushing    bool
 	flushTimer  *time.Timer
 	flushArmed  bool
-	flushErrs   int
+	flushErrs   int   // in a row
+	flushErr    error // the last of them
 }
 
 const (
@@ -91,9 +93,9 @@ func newConsumer(b *Bus, group, topic string, cfg GroupConfig, routes map[string
 	c.work, c.rest = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.fetching, c.stop = context.WithCancel(context.Background())
 	c.receiveCtx, c.interrupt = context.WithCancel(c.fetching)
-	handling := context.Background()
+	handling := handlingContext{Context: context.Background(), bus: b}
 	if cfg.Delivery == AtLeastOnce { // at most once, what was fetched is acknowledged: no waiting may give it up
-		handling = context.WithValue(handling, stoppingKey{}, c.fetching.Done())
+		handling.stopping = c.fetching.Done()
 	}
 	c.ctx, c.cancel = context.WithCancelCause(handling)
 	var err error

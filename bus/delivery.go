@@ -178,7 +178,28 @@ func CorrelationID(ctx context.Context) string {
 	return id
 }
 
-type stoppingKey struct{}
+type (
+	stoppingKey struct{}
+	busKey      struct{}
+)
+
+// handlingContext is what the contexts of all handlers of a consumer descend from.
+type handlingContext struct {
+	context.Context
+	bus      *Bus
+	stopping <-chan struct{}
+}
+
+// Value implements context.Context.
+func (c handlingContext) Value(key any) any {
+	switch key.(type) {
+	case stoppingKey:
+		return c.stopping
+	case busKey:
+		return c.bus
+	}
+	return c.Context.Value(key)
+}
 
 // Stopping returns a channel that is closed when the bus that handles the delivery of ctx begins to stop. Handlers are
 // left to finish, but middleware that only waits (for a retry, for its turn) should give way: it returns an error that

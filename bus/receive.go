@@ -28,6 +28,7 @@ func (c *consumer) receive() {
 		c.receiveErrs = 0
 	case ctx.Err() == nil:
 		c.receiveErrs++
+		c.receiveErr = err
 		failures := c.receiveErrs
 		c.mu.Unlock()
 		c.pause(err, failures)

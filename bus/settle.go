@@ -73,6 +73,7 @@ func (c *consumer) flushLocked(ctx context.Context) error {
 			c.settlements = append(batch, c.settlements...)
 			c.returning = append(returning, c.returning...)
 			c.flushErrs++
+			c.flushErr = err
 			if !c.closed {
 				c.flushArmed = true
 				c.flushAfter(c.backoff(min(c.flushErrs, 30)))

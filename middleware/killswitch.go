@@ -81,7 +81,7 @@ func (k *KillSwitch) Middleware(next bus.Handler) bus.Handler {
 			return err
 		}
 		outcome := errUnknown // until it returns, if it does
-		defer func() { g.left(probe, outcome) }()
+		defer func() { g.left(ctx, probe, outcome) }()
 		err = next(ctx, d)
 		if outcome = err; err != nil && (halt.Interrupted(ctx, err) || !k.cfg.If(err)) {
 			outcome = errNone
@@ -100,7 +100,7 @@ type Pause struct {
 	Cause error
 }
 
-// Paused returns the groups that are paused now, for a health check; empty if none is.
+// Paused returns the groups that are paused now; empty if none is. The Health of the bus tells of them, too.
 func (k *KillSwitch) Paused() map[string]Pause {
 	paused := map[string]Pause{}
 	for name, g := range k.groups.Range {
@@ -175,19 +175,19 @@ func (g *groupSwitch) enter(ctx context.Context) (probe bool, err error) {
 }
 
 // left takes the outcome of a delivery: nil, a failure, or errNone.
-func (g *groupSwitch) left(probe bool, outcome error) {
+func (g *groupSwitch) left(ctx context.Context, probe bool, outcome error) {
 	switch {
 	case probe:
-		g.probed(outcome)
+		g.probed(ctx, outcome)
 	case outcome == nil:
 		g.successes.Add(1)
 	case outcome != errNone:
-		g.failed(outcome)
+		g.failed(ctx, outcome)
 	}
 }
 
 // failed counts a failure, and pauses the group if it was one too many. Those of a paused group began before the pause.
-func (g *groupSwitch) failed(cause error) {
+func (g *groupSwitch) failed(ctx context.Context, cause error) {
 	g.mu.Lock()
 	if !g.running.Load() {
 		g.mu.Unlock()
@@ -201,13 +201,14 @@ func (g *groupSwitch) failed(cause error) {
 	}
 	g.pause = Pause{Since: now, Until: now.Add(g.cfg.Pause), Cause: cause}
 	g.running.Store(false)
+	bus.SetPaused(ctx, cause)
 	g.mu.Unlock()
 	g.cfg.Logger.Error("middleware: kill switch: the group fails too often and is paused", "group", g.name,
 		"failures", failures, "deliveries", all, "within", g.cfg.Window, "pause", g.cfg.Pause, "error", cause)
 }
 
 // probed takes the outcome of the probe.
-func (g *groupSwitch) probed(outcome error) {
+func (g *groupSwitch) probed(ctx context.Context, outcome error) {
 	g.mu.Lock()
 	g.probing = false
 	close(g.changed)
@@ -219,8 +220,10 @@ func (g *groupSwitch) probed(outcome error) {
 		g.successes.Store(0)
 		g.pause = Pause{}
 		g.running.Store(true)
+		bus.SetPaused(ctx, nil)
 	case outcome != errNone:
 		g.pause.Until, g.pause.Cause = now.Add(g.cfg.Pause), outcome
+		bus.SetPaused(ctx, outcome)
 	} // else it says nothing, and the next one probes
 	g.mu.Unlock()
 	switch {

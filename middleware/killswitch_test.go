@@ -49,6 +49,9 @@ func TestKillSwitchOnABus(t *testing.T) {
 		if !paused || !errors.Is(pause.Cause, errFlaky) || pause.Until.Sub(pause.Since) != time.Minute {
 			t.Errorf("the state is %+v", k.Paused())
 		}
+		if h := w.Health(t.Context()); !errors.Is(h.Groups[0].Paused, errFlaky) || len(h.Concerns()) != 1 || h.Ready() != nil {
+			t.Errorf("the health is %+v", h)
+		}
 		time.Sleep(10*time.Minute + time.Second)
 		synctest.Wait()
 		if got := quarantined(); got != first+10 {
@@ -65,8 +68,8 @@ func TestKillSwitchOnABus(t *testing.T) {
 		if got := w.tries.Load(); got != messages {
 			t.Errorf("%d tries, want each message tried once", got)
 		}
-		if len(k.Paused()) > 0 {
-			t.Errorf("paused: %v", k.Paused())
+		if h := w.Health(t.Context()); len(k.Paused()) > 0 || h.Groups[0].Paused != nil {
+			t.Errorf("paused: %v, %+v", k.Paused(), h)
 		}
 	})
 }

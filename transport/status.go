@@ -12,6 +12,13 @@ type StatusReporter interface {
 	Status(ctx context.Context) ([]GroupStatus, error)
 }
 
+// A Pinger is a transport that can lose its far side.
+type Pinger interface {
+	// Ping returns nil if messages can be carried now. It costs a round trip at most, ends with ctx, and may be called
+	// concurrently with everything else.
+	Ping(ctx context.Context) error
+}
+
 // GroupStatus is how far a group has come on a topic, for operators.
 type GroupStatus struct {
 	Topic, Group string

@@ -11,6 +11,17 @@ import (
 // lagLimit bounds the counting of a backlog.
 const lagLimit = 10_000_000
 
+// Ping asks the database for a sign of life.
+func (l *Log) Ping(ctx context.Context) error {
+	if l.ctx.Err() != nil {
+		return transport.ErrClosed
+	}
+	if err := l.db.PingContext(ctx); err != nil {
+		return l.errorf("ping: %w", err)
+	}
+	return nil
+}
+
 // Status tells how far each group of each topic of this database has come.
 func (l *Log) Status(ctx context.Context) ([]transport.GroupStatus, error) { return l.status(ctx, "") }
 

@@ -1,6 +1,15 @@
 package rabbitmq
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/postbus/postbus/transport"
+)
+
+var _ transport.Pinger = (*Transport)(nil)
 
 // State is the state of a connection.
 type State uint8
@@ -59,4 +68,24 @@ func (t *Transport) Status() Status {
 		s.Consume = t.consuming.snapshot()
 	}
 	return s
+}
+
+// Ping implements transport.Pinger: it returns why one of the two connections is down, or why the broker holds publishers
+// up. It does no I/O, for heartbeats keep the state up to date.
+func (t *Transport) Ping(context.Context) error {
+	s := t.Status()
+	var errs []error
+	for _, l := range []struct {
+		role   string
+		status LinkStatus
+	}{{"publishing", s.Publish}, {"consuming", s.Consume}} {
+		switch {
+		case l.status.State == Down:
+			errs = append(errs, fmt.Errorf("rabbitmq: the connection for %s is down for %v: %w",
+				l.role, time.Since(l.status.Since).Round(time.Second), l.status.Err))
+		case l.status.Blocked != "":
+			errs = append(errs, fmt.Errorf("rabbitmq: the broker holds publishers up: %s", l.status.Blocked))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -60,6 +60,7 @@ type Transport struct{ log *sqllog.Log }
 var (
 	_ transport.Transport      = (*Transport)(nil)
 	_ transport.StatusReporter = (*Transport)(nil)
+	_ transport.Pinger         = (*Transport)(nil)
 )
 
 // New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
@@ -123,6 +124,9 @@ func (t *Transport) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 func (t *Transport) Status(ctx context.Context) ([]transport.GroupStatus, error) {
 	return t.log.Status(ctx)
 }
+
+// Ping implements transport.Pinger.
+func (t *Transport) Ping(ctx context.Context) error { return t.log.Ping(ctx) }
 
 // Close implements transport.Transport.
 func (t *Transport) Close() error { return t.log.Close() }

@@ -77,7 +77,16 @@ func Outage(t *testing.T, url string, stop, start func()) {
 	f.poll("messages before the outage", func() bool { return count(seen) >= 50 })
 	stop()
 	f.poll("a publish that fails", func() bool { return count(refused)+count(unknown) >= 10 })
+	ping := func() error {
+		ctx, cancel := context.WithTimeout(f.Context(), time.Second)
+		defer cancel()
+		return tr.(transport.Pinger).Ping(ctx)
+	}
+	if ping() == nil {
+		f.Error("Ping of a server that is away returned nil")
+	}
 	start()
+	f.poll("a ping after the outage", func() bool { return ping() == nil })
 	back := time.Now()
 	mu.Lock()
 	published := len(sent)
