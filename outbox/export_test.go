@@ -5,3 +5,6 @@ var Unwrap = unwrap
 
 // Crash ends f as the death of its process would.
 func (f *Forwarder) Crash() { f.log.Crash() }
+
+// OnPoint has f called at each point at which a crash could lose or double something.
+func (b *Box) OnPoint(f func(point string)) { b.crash = f }

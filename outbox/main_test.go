@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait of a test for what must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 var dialects = []store.Dialect{store.Postgres, store.MySQL, store.SQLite}
 
@@ -249,9 +249,14 @@ func (j *journal) all() []string {
 // eventually polls until what is true, and fails after patience.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	within(t, patience, what, ok)
+}
+
+func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }

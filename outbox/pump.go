@@ -102,6 +102,7 @@ func (p *pump) mark(ctx context.Context) {
 			}
 			pause(ctx, 200*time.Millisecond)
 		}
+		p.f.box.at("marked")
 	}
 }
 

@@ -1,0 +1,204 @@
+package outbox_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
+)
+
+// kills is how often the process is killed at random, per database.
+const kills = 200
+
+// TestKill kills a process at each point, and then at random, again and again; after that the books must be in order.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	for _, d := range []store.Dialect{store.Postgres, store.SQLite} {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			f := newShop(t, d)
+			killed := 0
+			for _, point := range []string{"committed", "publish", "confirmed", "mark", "marked", "handler", "handled"} {
+				for _, times := range []int{1, 6} {
+					f.kill(job{Point: point, Times: times})
+					killed++
+				}
+			}
+			for range kills {
+				f.kill(job{})
+				killed++
+			}
+			b := f.settle()
+			t.Logf("%d kills: %+v", killed, b)
+			if limit := killBatch * killed; b.lost != 0 || b.invented != 0 || b.doubled != 0 || b.duplicates > limit {
+				t.Errorf("after %d kills: %+v; want none lost, invented or doubled, and at most %d duplicates", killed, b, limit)
+			}
+			if b.orders < killed {
+				t.Errorf("%d orders in %d lives: the processes did nothing", b.orders, killed)
+			}
+		})
+	}
+}
+
+// TestKillSeesFaults: what is done wrong is seen in the books.
+func TestKillSeesFaults(t *testing.T) {
+	t.Parallel()
+	for fault, tc := range map[string]struct {
+		point string
+		seen  func(books) int
+	}{
+		markFirst:  {"marked", func(b books) int { return b.lost }},
+		ackFirst:   {"handler", func(b books) int { return b.lost }},
+		noInbox:    {"handled", func(b books) int { return b.doubled }},
+		dualWrites: {"cancelled", func(b books) int { return b.invented }},
+	} {
+		for _, d := range []store.Dialect{store.Postgres, store.SQLite} {
+			t.Run(fmt.Sprint(fault, " on ", d), func(t *testing.T) {
+				t.Parallel()
+				f := newShop(t, d)
+				for {
+					f.kill(job{Point: tc.point, Times: 3, Fault: fault})
+					if b := f.settle(); tc.seen(b) > 0 {
+						break
+					} else if f.lives == 20 { // what is lost is mended where the message comes again
+						t.Fatalf("not seen that %s: %+v", fault, b)
+					}
+				}
+			})
+		}
+	}
+}
+
+// killed is a database whose processes are killed.
+type killed struct {
+	*fixture
+	lives int
+}
+
+func newShop(t *testing.T, d store.Dialect) *killed {
+	f := &killed{fixture: newFixture(t, d)}
+	f.exec("CREATE TABLE charges (id varchar(100))")
+	return f
+}
+
+// kill has a process live and die.
+func (f *killed) kill(j job) {
+	f.t.Helper()
+	f.lives++
+	j.URL, j.Prefix = f.url, fmt.Sprint("o", f.lives)
+	text, err := json.Marshal(j)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(f.t.Context(), 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); j.Point == "" {
+		if err != nil {
+			f.t.Fatalf("life %d: %q, %v; it said:\n%s", f.lives, line, err, &said)
+		}
+		time.Sleep(rand.N(40 * time.Millisecond)) // the time of its death is the test
+		if err := cmd.Process.Kill(); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL || ctx.Err() != nil {
+		f.t.Fatalf("life %d, %+v: ended with %v, want a kill; it said:\n%s", f.lives, j, err, &said)
+	}
+	f.exec("UPDATE postbus_groups SET expires_ms = 0") // as time would have it
+}
+
+// settle lets a process of today finish what the dead have left, and audits the books.
+func (f *killed) settle() books {
+	f.t.Helper()
+	s, err := open(f.t.Context(), f.url, "", func(string) {})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() {
+		if err := s.close(context.Background()); err != nil {
+			f.t.Error(err)
+		}
+	}()
+	idle := 0
+	done := func() bool {
+		waiting, err := s.forwarder.Status(f.t.Context())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		groups, err := s.tr.(transport.StatusReporter).Status(f.t.Context())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		idle++
+		for _, g := range append(waiting, groups...) {
+			if g.Lag > 0 {
+				idle = 0
+			}
+		}
+		return idle > 2 // what is handled can add to what is to be forwarded
+	}
+	within(f.t, 5*patience, "all is forwarded and handled", done)
+	return f.audit()
+}
+
+// books say what became of the orders. Their tables are beside the topics, in which each message is one that was on the
+// wire.
+type books struct {
+	orders     int
+	lost       int // committed, and not published or not charged
+	invented   int // published, and not committed
+	doubled    int // charged twice
+	duplicates int // published again
+}
+
+func (f *killed) audit() books {
+	f.t.Helper()
+	return books{
+		orders: f.count("SELECT COUNT(*) FROM business"),
+		lost: f.missing("id", "business", "uuid", "watermill_orders") + f.missing("id", "business", "id", "charges") +
+			f.missing("id || '-paid'", "charges", "uuid", "watermill_payments"),
+		invented: f.missing("uuid", "watermill_orders", "id", "business") +
+			f.missing("uuid", "watermill_payments", "id || '-paid'", "charges"),
+		doubled:    f.again("id", "charges"),
+		duplicates: f.again("uuid", "watermill_orders") + f.again("uuid", "watermill_payments"),
+	}
+}
+
+// missing counts rows whose value is not in another table.
+func (f *killed) missing(value, table, other, in string) int {
+	return f.count("SELECT COUNT(*) FROM " + table + " WHERE " + value + " NOT IN (SELECT " + other + " FROM " + in + ")")
+}
+
+// again counts rows whose value is not new.
+func (f *killed) again(value, table string) int {
+	return f.count("SELECT COUNT(*) - COUNT(DISTINCT " + value + ") FROM " + table)
+}
