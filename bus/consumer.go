@@ -42,6 +42,7 @@ type consumer struct {
 	idle        chan struct{} // closed when the last worker has ended
 	ready       []*task       // from next on
 	next        int
+	batches     uint64 // so far
 	admitted    uint64 // tasks so far
 	keys        map[string]*keyQueue
 	current     []*task         // of each worker

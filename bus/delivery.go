@@ -19,6 +19,9 @@ type Delivery struct {
 	// Tries counts how often the handler has been entered during this delivery: 0 before the first try. A retry in
 	// process raises it, a redelivery begins anew.
 	Tries int
+	// Batch numbers what the transport brought at once: it grows with each batch of a topic and a group, and is 0 outside
+	// of a bus. Middleware that must know something as of after a message came finds it out once for each batch.
+	Batch uint64
 
 	// message is atomic because a goroutine that a handler has left behind may publish with its context, and so ask for
 	// the message, while middleware takes back the one that it has set.
@@ -43,6 +46,14 @@ func (d *Delivery) Message() *transport.Message {
 		return d.letter.Message()
 	}
 	return m
+}
+
+// Key returns the key of the message, without making its envelope.
+func (d *Delivery) Key() string {
+	if m := d.message.Load(); m == nil && d.letter != nil {
+		return d.letter.key
+	}
+	return d.Message().Key
 }
 
 // Encoded is Message with a payload in any case: that of an event that travels by reference is encoded now, as

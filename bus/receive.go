@@ -87,6 +87,7 @@ func (c *consumer) ackFirst(batch []transport.Delivery) []transport.Delivery {
 // admit turns a batch into tasks: ready, or behind others of the same key.
 func (c *consumer) admit(batch []transport.Delivery) {
 	var tasks []task
+	c.batches++
 	for i := range batch {
 		if len(tasks) == 0 {
 			tasks = make([]task, min(tasksPerAlloc, len(batch)-i))
@@ -94,7 +95,7 @@ func (c *consumer) admit(batch []transport.Delivery) {
 		t, d := &tasks[0], &batch[i]
 		tasks = tasks[1:]
 		t.Context, t.tag = c.ctx, d.Tag
-		t.Topic, t.Group, t.Attempt, t.publisher = c.topic, c.group, d.Attempt, c.publisher
+		t.Topic, t.Group, t.Attempt, t.Batch, t.publisher = c.topic, c.group, d.Attempt, c.batches, c.publisher
 		if t.delivered = d.Message; d.Message == nil {
 			var ours bool
 			if t.letter, ours = d.Lazy.(*letter); !ours { // published past the bus, onto the transport
