@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,8 @@ type KillSwitchConfig struct {
 	// Pause is how long a group waits before one delivery probes. If that succeeds the group goes on, if it fails the group
 	// waits as long again. Default: DefaultKillSwitchPause.
 	Pause time.Duration
-	// If says which errors count. It is called concurrently. Default: all, those that are bus.Permanent included.
+	// If says which errors count, besides ErrParked, which does not. It is called concurrently. Default: all, those that are
+	// bus.Permanent included.
 	If func(error) bool
 	// Logger gets a line when a group pauses (at slog.LevelError), stays paused (slog.LevelWarn) and goes on
 	// (slog.LevelInfo). Default: slog.Default() at the time of the call of NewKillSwitch.
@@ -83,7 +85,7 @@ func (k *KillSwitch) Middleware(next bus.Handler) bus.Handler {
 		outcome := errUnknown // until it returns, if it does
 		defer func() { g.left(ctx, probe, outcome) }()
 		err = next(ctx, d)
-		if outcome = err; err != nil && (halt.Interrupted(ctx, err) || !k.cfg.If(err)) {
+		if outcome = err; err != nil && (halt.Interrupted(ctx, err) || errors.Is(err, ErrParked) || !k.cfg.If(err)) {
 			outcome = errNone
 		}
 		return err

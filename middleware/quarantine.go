@@ -19,6 +19,16 @@ type Quarantine interface {
 	Put(ctx context.Context, d *bus.Delivery, cause error) error
 }
 
+// Gate is a Quarantine that also stands around each delivery, outside of Quarantined: messages wait in it behind others.
+type Gate interface {
+	Quarantine
+	// Gate is called as a bus.Middleware is. A message that waits is a bus.SetAside error that matches ErrParked.
+	Gate(next bus.Handler) bus.Handler
+}
+
+// ErrParked: the message was not tried; it waits in the quarantine behind another one of its key.
+var ErrParked = errors.New("middleware: the message waits in quarantine behind another of its key")
+
 // DefaultQuarantineAttempts is used where QuarantineConfig.Attempts is zero.
 const DefaultQuarantineAttempts = 10
 
@@ -42,7 +52,7 @@ type QuarantineConfig struct {
 //
 // If the store fails, or panics, the error is returned, nothing is acknowledged, and the message comes again. Errors while the bus
 // stops are no attempts. It belongs outside of Retry; inside of it a quarantined message would be a success. Without a
-// store it is nil, which bus.New refuses.
+// store it is nil, which bus.New refuses. A store that is a Gate stands around it.
 func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 	if store == nil {
 		return nil
@@ -57,7 +67,7 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 		return bus.SetAside(cause)
 	}
 	return func(next bus.Handler) bus.Handler {
-		return func(ctx context.Context, d *bus.Delivery) error {
+		h := func(ctx context.Context, d *bus.Delivery) error {
 			if d.Attempt > attempts {
 				return put(ctx, d, fmt.Errorf("%w (delivery %d, allowed: %d)", ErrAttempts, d.Attempt, attempts))
 			}
@@ -67,6 +77,10 @@ func Quarantined(store Quarantine, cfg QuarantineConfig) bus.Middleware {
 			}
 			return put(ctx, d, err)
 		}
+		if gate, ok := store.(Gate); ok {
+			return gate.Gate(h)
+		}
+		return h
 	}
 }
 

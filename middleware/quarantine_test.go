@@ -144,3 +144,34 @@ func TestQuarantinedIfTheStorePanics(t *testing.T) {
 		t.Errorf("the outcome is %v; want an error with the panic and its stack, by which the message comes again", err)
 	}
 }
+
+// gated is a quarantine in which everything waits behind something.
+type gated struct {
+	ward
+	asked int
+}
+
+func (g *gated) Gate(bus.Handler) bus.Handler {
+	return func(context.Context, *bus.Delivery) error {
+		g.asked++
+		return bus.SetAside(middleware.ErrParked)
+	}
+}
+
+func TestWhatWaitsBehindAnotherIsNotTriedAndTripsNoKillSwitch(t *testing.T) {
+	t.Parallel()
+	store := &gated{}
+	k := middleware.NewKillSwitch(middleware.KillSwitchConfig{MinDeliveries: 2, Logger: quiet})
+	h := bus.Chain(k.Middleware, middleware.Quarantined(store, middleware.QuarantineConfig{Logger: quiet}))(
+		func(context.Context, *bus.Delivery) error { t.Error("it was tried"); return nil })
+	for range 5 {
+		d := delivery()
+		d.Attempt = 100 // the count of tries is not asked either
+		if err := h(t.Context(), d); !bus.IsSetAside(err) || !errors.Is(err, middleware.ErrParked) {
+			t.Fatalf("got %v, want ErrParked", err)
+		}
+	}
+	if ids, _ := store.content(); len(ids) > 0 || store.asked != 5 || len(k.Paused()) > 0 {
+		t.Errorf("put %v, asked %d times, paused %v", ids, store.asked, k.Paused())
+	}
+}
