@@ -1,11 +1,13 @@
 package quarantine
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/postbus/postbus/transport"
@@ -22,51 +24,101 @@ func newToken() string {
 type claimed struct {
 	cursor
 	group, topic string
+	line         []byte
 	message      transport.Message // as it is to be published
 }
 
-// claim takes up to n entries after a cursor, those that failed first first, so that no other call gets them.
-func (s *Store) claim(ctx context.Context, f Filter, after cursor, n int, token string) (batch []*claimed, err error) {
+// scoop is what a look at the entries that wait has brought.
+type scoop struct {
+	batch   []*claimed // to be published now
+	lined   []*claimed // of parked keys: they go in turn
+	refused []*claimed
+	last    cursor // of all of them
+	any     bool
+}
+
+// claim takes up to n entries after a cursor, those that failed first first, so that no other call gets them. What check
+// refuses waits as before.
+func (s *Store) claim(ctx context.Context, f Filter, after cursor, n int, token string, check func(topic, group string) error) (*scoop, error) {
 	var w where
 	if err := w.entries(f); err != nil {
 		return nil, err
 	}
 	w.and("last_ms >= ? AND (last_ms > ? OR id > ?)", after.last, after.last, after.id)
-	q := `SELECT id, last_ms, fp, LENGTH(payload) + COALESCE(LENGTH(new_payload), 0) FROM postbus_quarantine` + w.text() +
+	q := `SELECT id, last_ms, fp, line, topic, grp, LENGTH(payload) + COALESCE(LENGTH(new_payload), 0) FROM postbus_quarantine` + w.text() +
 		" ORDER BY last_ms, id LIMIT ?" + s.forUpdate(true)
-	err = s.tx(ctx, func(tx *sql.Tx) error {
-		batch = nil
+	var taken *scoop
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		taken = &scoop{}
 		var counts tally
 		size := 0
 		err := s.query(ctx, tx, q, append(w.args, n), func(row scanner) error {
 			var c claimed
 			var fp string
-			var bytes int
-			if err := row.Scan(&c.id, &c.last, &fp, &bytes); err != nil {
+			var length int
+			if err := row.Scan(&c.id, &c.last, &fp, &c.line, &c.topic, &c.group, &length); err != nil {
 				return err
 			}
-			if size += bytes; size > replayBytes && len(batch) > 0 {
-				size = replayBytes // the rest is for the next batch
+			if size += length; size > replayBytes && taken.any {
+				size = replayBytes + 1 // the rest is for the next batch
 				return nil
 			}
-			batch = append(batch, &c)
+			taken.any, taken.last = true, c.cursor
+			switch {
+			case check(c.topic, c.group) != nil:
+				taken.refused = append(taken.refused, &c)
+				return nil
+			case c.line != nil:
+				taken.lined = append(taken.lined, &c)
+			default:
+				taken.batch = append(taken.batch, &c)
+			}
 			counts.drop(fp, 1)
 			return nil
 		})
-		if err != nil || len(batch) == 0 {
-			return err
-		}
-		_, err = s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, claim = ?, claim_ms = ?, replays = replays + 1
-			WHERE id IN (`+marks(len(batch))+")", append([]any{int(Replaying), token, leaseEnd(claimLease)}, idsOf(batch)...)...)
 		if err != nil {
 			return err
 		}
-		if err := s.load(ctx, tx, batch, token); err != nil {
+		if err := s.queue(ctx, tx, taken.lined); err != nil {
 			return err
+		}
+		if len(taken.batch) > 0 {
+			_, err = s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, claim = ?, claim_ms = ?, replays = replays + 1
+				WHERE id IN (`+marks(len(taken.batch))+")", append([]any{int(Replaying), token, leaseEnd(claimLease)}, idsOf(taken.batch)...)...)
+			if err != nil {
+				return err
+			}
+			if err := s.load(ctx, tx, taken.batch, token); err != nil {
+				return err
+			}
 		}
 		return s.count(ctx, tx, &counts)
 	})
-	return batch, err
+	return taken, err
+}
+
+// queue has entries of parked keys replayed when it is their turn.
+func (s *Store) queue(ctx context.Context, tx *sql.Tx, lined []*claimed) error {
+	if len(lined) == 0 {
+		return nil
+	}
+	_, err := s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ? WHERE id IN ("+marks(len(lined))+")",
+		append([]any{int(Parked)}, idsOf(lined)...)...)
+	if err != nil {
+		return err
+	}
+	return s.start(ctx, tx, linesIn(lined))
+}
+
+// linesIn returns the lines of entries, each once and in an order that all transactions share.
+func linesIn(list []*claimed) (lines [][]byte) {
+	for _, c := range list {
+		if c.line != nil {
+			lines = append(lines, c.line)
+		}
+	}
+	slices.SortFunc(lines, bytes.Compare)
+	return slices.CompactFunc(lines, bytes.Equal)
 }
 
 func leaseEnd(d time.Duration) int64 { return nowMS() + d.Milliseconds() }

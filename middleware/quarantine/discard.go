@@ -11,7 +11,7 @@ import (
 const sweepBatch = 500
 
 // Discard removes entries for good, and returns how many. It removes in small transactions, and can be interrupted.
-// Entries that are on their way (Replaying) cannot be discarded.
+// Entries that are on their way (Replaying) cannot be discarded. What waited behind one of a parked key goes on.
 func (s *Store) Discard(ctx context.Context, f Filter) (n int, err error) {
 	if err := f.chosen(); err != nil {
 		return 0, fmt.Errorf("quarantine: discard: %w", err)
@@ -65,30 +65,37 @@ func (s *Store) removeBatch(ctx context.Context, f Filter) (n int, err error) {
 	if err := w.entries(f); err != nil {
 		return 0, err
 	}
-	q := "SELECT id, fp FROM postbus_quarantine" + w.text() + " ORDER BY last_ms, id LIMIT ?" + s.forUpdate(true)
+	q := "SELECT id, fp, line FROM postbus_quarantine" + w.text() + " ORDER BY last_ms, id LIMIT ?" + s.forUpdate(true)
+	var gone []*claimed
 	err = s.tx(ctx, func(tx *sql.Tx) error {
 		n = 0
-		var ids []any
+		gone = nil
 		var counts tally
 		err := s.query(ctx, tx, q, append(w.args, sweepBatch), func(row scanner) error {
-			var id int64
+			var c claimed
 			var fp string
-			if err := row.Scan(&id, &fp); err != nil {
+			if err := row.Scan(&c.id, &fp, &c.line); err != nil {
 				return err
 			}
-			ids = append(ids, id)
+			gone = append(gone, &c)
 			if f.Status == Waiting {
 				counts.drop(fp, 1)
 			}
 			return nil
 		})
-		if err != nil || len(ids) == 0 {
+		if err != nil || len(gone) == 0 {
 			return err
 		}
-		if n, err = s.exec(ctx, tx, "DELETE FROM postbus_quarantine WHERE id IN ("+marks(len(ids))+")", ids...); err != nil {
+		if n, err = s.exec(ctx, tx, "DELETE FROM postbus_quarantine WHERE id IN ("+marks(len(gone))+")", idsOf(gone)...); err != nil {
+			return err
+		}
+		if err := s.start(ctx, tx, linesIn(gone)); err != nil {
 			return err
 		}
 		return s.count(ctx, tx, &counts)
 	})
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return n, s.drainAll(ctx, linesIn(gone))
 }

@@ -64,7 +64,7 @@ func (s *Store) edit(ctx context.Context, id int64, e Edit) error {
 		if e.Payload != nil {
 			m.Payload, newBody, newPayload = e.Payload, true, e.Payload
 		}
-		m.Metadata = over(m.Metadata, e.Metadata)
+		m.Metadata = merged(m.Metadata, e.Metadata)
 		if err := m.Check(); err != nil {
 			return err
 		}
@@ -78,8 +78,8 @@ func (s *Store) edit(ctx context.Context, id int64, e Edit) error {
 	})
 }
 
-// over returns metadata with changes.
-func over(metadata, changes map[string]string) map[string]string {
+// merged returns metadata with changes.
+func merged(metadata, changes map[string]string) map[string]string {
 	if len(changes) == 0 {
 		return metadata
 	}

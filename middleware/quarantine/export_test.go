@@ -14,22 +14,28 @@ var ErrCrash = errors.New("crash")
 // ClaimLease is claimLease.
 const ClaimLease = claimLease
 
-// CrashAt lets s end at a point.
+// CrashAt lets s end at a point; at none, if that is empty.
 func CrashAt(s *Store, point string) {
-	s.crash = func(at string) error {
+	crash := func(at string) error {
 		if at == point {
 			return ErrCrash
 		}
 		return nil
 	}
+	s.crash.Store(&crash)
 }
 
 // Age makes all claims older.
 func Age(t testing.TB, db *store.DB, by time.Duration) {
 	t.Helper()
 	s := &Store{db: db}
-	if _, err := s.exec(t.Context(), db.SQL(), "UPDATE postbus_quarantine SET claim_ms = claim_ms - ? WHERE claim_ms > 0", by.Milliseconds()+1); err != nil {
-		t.Fatal(err)
+	for _, q := range []string{
+		"UPDATE postbus_quarantine SET claim_ms = claim_ms - ? WHERE claim_ms > 0",
+		"UPDATE postbus_quarantine_key SET due_ms = due_ms - ? WHERE due_ms > 0",
+	} {
+		if _, err := s.exec(t.Context(), db.SQL(), q, by.Milliseconds()+1); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -38,6 +44,23 @@ func Past(t testing.TB, db *store.DB, by time.Duration) {
 	t.Helper()
 	s := &Store{db: db}
 	if _, err := s.exec(t.Context(), db.SQL(), "UPDATE postbus_quarantine SET last_ms = last_ms - ?", by.Milliseconds()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Lines counts the keys that are parked.
+func Lines(t testing.TB, db *store.DB) (n int) {
+	t.Helper()
+	if err := db.SQL().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM postbus_quarantine_key").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Resume does what Run does now and then.
+func Resume(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -21,9 +21,10 @@ const (
 	maxPast    = 1 << 10 // of an error in the history
 )
 
-// failure is a message that could not be handled, ready to be written.
+// failure is a message that could not be handled, or one that waits behind such a one, ready to be written.
 type failure struct {
 	kind    // its errors are the chain, outside in
+	status  Status
 	ident   []byte
 	topic   string
 	message *transport.Message // with its payload
@@ -31,23 +32,38 @@ type failure struct {
 	attempt int
 	at      int64
 	stack   string
-	lost    bool // the cause says nothing about why
+	lost    bool   // the cause says nothing about why
+	token   string // of the replay that brought it
+	line    []byte // if its key is parked
+	number  int64  // of the key
 }
 
-// newFailure encodes what travels by reference.
-func newFailure(d *bus.Delivery, cause error) (*failure, error) {
+// newArrival is a message that was not tried. What travels by reference is encoded.
+func newArrival(d *bus.Delivery) (*failure, error) {
 	m, err := d.Encoded()
 	if err != nil {
 		return nil, fmt.Errorf("encode the message: %w", err)
 	}
+	f := &failure{
+		status: Parked, ident: identify(d.Group, d.Topic, m.ID), topic: d.Topic, message: m, headers: headersOf(m),
+		at: nowMS(), token: m.Metadata[MetadataReplay],
+	}
+	f.group, f.event = d.Group, cut(m.Name, transport.MaxNameLength)
+	if m.Key != "" {
+		f.line = lineOf(d.Group, d.Topic, m.Key)
+	}
+	return f, nil
+}
+
+func newFailure(d *bus.Delivery, cause error) (*failure, error) {
+	f, err := newArrival(d)
+	if err != nil {
+		return nil, err
+	}
 	if cause == nil {
 		cause = errors.New("no cause was given")
 	}
-	f := &failure{
-		ident: identify(d.Group, d.Topic, m.ID), topic: d.Topic, message: m, headers: headersOf(m),
-		attempt: d.Attempt, at: nowMS(), lost: errors.Is(cause, middleware.ErrAttempts),
-	}
-	f.group, f.event = d.Group, cut(m.Name, transport.MaxNameLength)
+	f.status, f.attempt, f.lost = Waiting, d.Attempt, errors.Is(cause, middleware.ErrAttempts)
 	f.errors, f.stack = chain(cause)
 	f.fp = fingerprint(f.group, f.event, pattern(f.errors[len(f.errors)-1]))
 	return f, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/postbus/postbus/bus"
@@ -19,11 +20,15 @@ const (
 // Put implements middleware.Quarantine. Concurrent calls share a commit: those that come while one is under way go together
 // in the next. If it fails, each tries alone, so that one message that the database refuses does not hold up others.
 //
-// A message that is here already stays one entry: its history grows, and if it was replayed it waits again.
+// A message that is here already stays one entry: its history grows, and if it was replayed it waits again. With
+// Config.ParkKeys its key is parked with the same commit.
 func (s *Store) Put(ctx context.Context, d *bus.Delivery, cause error) error {
 	f, err := newFailure(d, cause)
 	if err != nil {
 		return fmt.Errorf("quarantine: put %q: %w", d.Message().ID, err)
+	}
+	if !s.parks(f.group) && !strings.HasPrefix(f.token, lineToken) {
+		f.line = nil
 	}
 	if err := s.Prepare(ctx); err != nil {
 		return err

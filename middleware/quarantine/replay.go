@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/postbus/postbus/transport"
@@ -41,6 +40,8 @@ type ReplayOptions struct {
 type Result struct {
 	// Replayed entries were published.
 	Replayed int
+	// InLine entries are of parked keys: they are published one after the other, each when the one before it was handled.
+	InLine int
 	// Refused entries could not be published, and wait as before; Errors has the first few reasons.
 	Refused int
 	Errors  []error
@@ -105,12 +106,16 @@ func (r *replay) run(ctx context.Context, f Filter) (err error) {
 		if err != nil || n <= 0 {
 			return err
 		}
-		batch, err := s.claim(ctx, f, at, n, r.token)
-		if err != nil || len(batch) == 0 {
+		taken, err := s.claim(ctx, f, at, n, r.token, r.groups.check)
+		if err != nil || !taken.any {
 			return err
 		}
-		at = batch[len(batch)-1].cursor
-		if err := r.publish(ctx, batch); err != nil {
+		at = taken.last
+		for _, c := range taken.refused {
+			r.refuse(c, r.groups.check(c.topic, c.group))
+		}
+		r.result.InLine += len(taken.lined)
+		if err := errors.Join(r.publish(ctx, taken.batch), s.drainAll(ctx, linesIn(taken.lined))); err != nil {
 			return err
 		}
 		if r.options.Progress != nil {
@@ -123,7 +128,7 @@ func (r *replay) run(ctx context.Context, f Filter) (err error) {
 func (r *replay) size(ctx context.Context) (int, error) {
 	n := replayBatch
 	if r.options.Limit > 0 {
-		n = min(n, r.options.Limit-r.result.Replayed-r.result.Refused)
+		n = min(n, r.options.Limit-r.result.Replayed-r.result.InLine-r.result.Refused)
 	}
 	if rate := r.options.Rate; rate > 0 && n > 0 {
 		n = min(n, max(1, int(rate/10)))
@@ -147,16 +152,8 @@ func (r *replay) publish(ctx context.Context, batch []*claimed) error {
 		topic := batch[0].topic
 		var list []*claimed
 		list, batch = split(batch, func(c *claimed) bool { return c.topic == topic })
-		list = slices.DeleteFunc(list, func(c *claimed) bool {
-			err := r.groups.check(c.topic, c.group)
-			if err != nil {
-				back = append(back, c.id)
-				r.refuse(c, err)
-			}
-			return err != nil
-		})
 		errs, err := make([]error, len(list)), trouble
-		if trouble == nil && len(list) > 0 {
+		if trouble == nil {
 			errs, err = s.publish(ctx, topic, list)
 		}
 		for i, c := range list {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +41,11 @@ type Config struct {
 	// Transport is where messages are replayed to: that of the bus, or another handle of the same. It must have the
 	// capability Target. Default: none.
 	Transport transport.Transport
+	// ParkKeys names the groups in which messages wait behind one of their key: once a message with a key is in quarantine,
+	// later ones of that key, topic and group wait here behind it, in their order. When it has been replayed and handled, or
+	// was discarded, they are brought one after the other; other keys flow. It needs a Transport, and Run in one instance at
+	// least. AllGroups stands for all. Default: none.
+	ParkKeys []string
 	// Check says whether a group can decode a message that was edited. It is called by Edit,
 	// beside the check that JSON is well-formed. Default: none.
 	Check func(group string, m *transport.Message) error
@@ -63,8 +70,12 @@ type Store struct {
 	preparing chan struct{} // holds one while somebody prepares
 	prepared  atomic.Bool
 	puts      puts
+	down      atomic.Bool // the database did not answer a gate, and somebody has said so
 
-	crash func(point string) error // of tests; nil
+	linesMu sync.Mutex
+	lines   map[string]*lines // of each group
+
+	crash atomic.Pointer[func(point string) error] // of tests; nil
 }
 
 //go:embed migrations
@@ -85,6 +96,10 @@ func New(db *store.DB, cfg Config) *Store {
 	}
 	if db == nil {
 		s.err = fmt.Errorf("quarantine: %w: the database is missing", bus.ErrInvalid)
+	}
+	s.cfg.ParkKeys = slices.Clone(cfg.ParkKeys)
+	if len(cfg.ParkKeys) > 0 && cfg.Transport == nil {
+		s.err = fmt.Errorf("quarantine: %w: Config.ParkKeys needs Config.Transport", bus.ErrInvalid)
 	}
 	if t := cfg.Transport; t != nil && !t.Capabilities().Target {
 		s.err = fmt.Errorf("quarantine: %w: Config.Transport: a %T cannot bring a message to one group alone", bus.ErrInvalid, t)
@@ -151,10 +166,10 @@ func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 
 // point is where tests let the process die.
 func (s *Store) point(name string) error {
-	if s.crash == nil {
-		return nil
+	if crash := s.crash.Load(); crash != nil {
+		return (*crash)(name)
 	}
-	return s.crash(name)
+	return nil
 }
 
 func nowMS() int64 { return time.Now().UnixMilli() }

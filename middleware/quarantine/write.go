@@ -15,6 +15,9 @@ func (s *Store) write(ctx context.Context, batch []*failure) error {
 	slices.SortFunc(batch, func(a, b *failure) int { return slices.Compare(a.ident, b.ident) }) // so that none locks crosswise
 	for {
 		err := s.tx(ctx, func(tx *sql.Tx) error { return s.writeIn(ctx, tx, batch) })
+		if err == nil {
+			s.parked(batch)
+		}
 		// Another instance has written one of them between our look and our insert.
 		if !store.IsDuplicate(err) || ctx.Err() != nil {
 			return err
@@ -23,6 +26,9 @@ func (s *Store) write(ctx context.Context, batch []*failure) error {
 }
 
 func (s *Store) writeIn(ctx context.Context, tx *sql.Tx, batch []*failure) error {
+	if err := s.park(ctx, tx, batch); err != nil {
+		return err
+	}
 	known, err := s.known(ctx, tx, batch)
 	if err != nil {
 		return err
@@ -127,17 +133,21 @@ func (s *Store) again(ctx context.Context, tx *sql.Tx, old *past, f *failure, co
 		attempts = old.attempts + f.attempt
 	}
 	counts.add(k, f.at)
-	_, err := s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, fp = ?, last_ms = ?, attempts = ?, claim = '', claim_ms = 0,
-		errors = ?, detail = ? WHERE id = ?`, int(Waiting), k.fp, f.at, attempts, text(k.errors), text(d), old.id)
+	q, args := `UPDATE postbus_quarantine SET status = ?, fp = ?, last_ms = ?, attempts = ?, claim = '', claim_ms = 0,
+		errors = ?, detail = ?`, []any{int(Waiting), k.fp, f.at, attempts, text(k.errors), text(d)}
+	if f.line != nil {
+		q, args = q+", line = ?", append(args, f.line)
+	}
+	_, err := s.exec(ctx, tx, q+" WHERE id = ?", append(args, old.id)...)
 	return err
 }
 
-const entryColumns = `ident, status, grp, topic, event, fp, first_ms, last_ms, attempts, replays, claim, claim_ms, msg_id, msg_key,
+const entryColumns = `ident, line, status, grp, topic, event, fp, first_ms, last_ms, attempts, replays, claim, claim_ms, msg_id, msg_key,
 	headers, errors, detail, new_body, payload`
 
 // insert writes new entries.
 func (s *Store) insert(ctx context.Context, tx *sql.Tx, fresh []*failure) error {
-	const width, chunk = 19, 64
+	const width, chunk = 20, 64
 	for batch := range slices.Chunk(fresh, chunk) {
 		args := make([]any, 0, width*len(batch))
 		for _, f := range batch {
@@ -145,8 +155,12 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, fresh []*failure) error 
 			if payload == nil {
 				payload = []byte{}
 			}
-			args = append(args, f.ident, int(Waiting), f.group, f.topic, f.event, f.fp, f.at, f.at, f.attempt, 0, "", 0,
-				f.message.ID, f.message.Key, text(f.headers), text(f.errors), text(detail{Stack: f.stack, History: []record{f.record(0)}}),
+			d := detail{Stack: f.stack}
+			if f.status == Waiting {
+				d.add(f.record(0))
+			}
+			args = append(args, f.ident, f.line, int(f.status), f.group, f.topic, f.event, f.fp, f.at, f.at, f.attempt, 0, "", 0,
+				f.message.ID, f.message.Key, text(f.headers), text(f.errors), text(d),
 				0, payload)
 		}
 		q := "INSERT INTO postbus_quarantine (" + entryColumns + ") VALUES " + tuples(len(batch), width)
