@@ -22,8 +22,8 @@ type consumer struct {
 	ch   *amqp.Channel
 }
 
-// consume opens a channel and begins to consume. With inherit, order is kept over channels.
-func consume(conn *connection, gen uint64, name, queue string, prefetch int, inherit func() []remnant) (*consumer, error) {
+// consume opens a channel and begins to consume.
+func consume(conn *connection, gen uint64, name, queue string, prefetch int) (*consumer, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
@@ -31,7 +31,7 @@ func consume(conn *connection, gen uint64, name, queue string, prefetch int, inh
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("set prefetch: %w", err)
 	}
-	c := &consumer{gen: gen, conn: conn, ch: ch, buffer: buffer{ready: make(chan struct{}, 1), inherit: inherit}}
+	c := &consumer{gen: gen, conn: conn, ch: ch, buffer: buffer{ready: make(chan struct{}, 1)}}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
 	tag := fmt.Sprintf("%.200s-%d", name, consumers.Add(1))
 	deliveries, err := ch.Consume(queue, tag, false, false, false, false, nil)

@@ -30,27 +30,36 @@
 // Each subscription has a channel of its own. Deliveries belong to it: once it is lost, their tags are not valid any more
 // and their messages come again. Receive finds the way back by itself, declaring anew what was deleted.
 //
-// Attempts are counted by quorum queues (x-delivery-count), across restarts of everything. The broker counts what it gave
-// to a subscription, whether it was received or not: what a subscription holds when it ends is counted once, also what it
-// has only fetched. Within the life of a transport that is corrected; other processes see it. A released message stays
-// with its subscription, and is not counted. Classic queues only know whether a message was delivered before: there this
-// process counts what it requeued itself, and after a restart Attempt begins again at 2.
+// # Attempts
+//
+// Quorum queues count deliveries (x-delivery-count), across restarts of everything. They count what they gave to a
+// subscription, whether it was received or not: what a subscription holds when it ends is counted once, also what it has only
+// fetched. Within the life of a transport that is corrected; other processes see it. A released message stays with its
+// subscription, and is not counted. So a message whose handling ends the process is known by its count, whoever gets it next.
+//
+// With single active consumer a requeued message stays as well, for the sake of the order. Its attempts are counted within
+// the transport; a process that takes over counts one for each subscription that has held it. Classic queues only know
+// whether a message was delivered before: after a restart Attempt begins again at 2, so that a message whose handling ends
+// the process is not known by its count. Let handlers that may do that work on quorum queues. What comes again by
+// Message.NotBefore, as after middleware.DelayedRetry, carries its count itself, on every queue.
+//
+// The broker's own delivery limit is out of reach on the queues that this package declares. If a policy of the broker's
+// sets a lower one, that wins, and the broker drops what exceeds it.
 //
 // # Order
 //
 // Messages of one transport reach a queue in the order in which Publish was called. With ?single-active-consumer=true one
 // subscription of a group is active at a time and gets them in that order, so that Capabilities say "per topic"; without
-// it several instances share a queue, and they say "none". A requeued message keeps its place: the subscription holds back
-// what comes after it until the broker has brought it again. Without single active consumer it comes before those that
-// were not fetched yet; a classic queue gives it its old place, a quorum queue the place behind those that were requeued
-// before it.
+// it several instances share a queue, and they say "none".
 //
-// When a channel ends, by a lost connection or by Close, its queue brings again what was unsettled: a classic queue in the
-// order of places, a quorum queue in the order in which it gave the messages out last, so that one which was requeued and
-// given out again comes behind those it was before. The next channel of the same Transport puts them back in their places.
-// Another process cannot: if it takes over a quorum queue while a requeued message and later ones are unsettled, the later
-// ones come first. Where that matters, use classic queues. A duplicate of what was acknowledged on the lost channel can
-// come at any time.
+// With single active consumer a requeued message takes its place before those that have not been received. When a channel
+// ends, by a lost connection, by Close or with its process, whatever was unsettled comes again in the order of publication,
+// to whoever is active next; so it is on quorum queues only as long as that one's Prefetch is not smaller than the last
+// one's. A duplicate of what was acknowledged on the lost channel can come at any time. What is unsettled for longer than
+// the broker's consumer timeout, half an hour by default, costs the channel: requeues do not start that time anew.
+//
+// Without it, a requeued message comes before those that were not fetched yet; a classic queue gives it its old place, a
+// quorum queue the place behind those that were requeued before it.
 //
 // # Delays
 //

@@ -6,15 +6,14 @@ import "sync"
 const historyLimit = 1 << 16
 
 // history corrects, within one process, what the broker counts of a queue's deliveries. A quorum queue counts each return
-// of a message, whether it was tried or not; a classic queue counts nothing.
+// of a message, whether it was tried or not, and does not see those within a subscription; a classic queue counts nothing.
 type history struct {
 	counts bool // the broker does
 
 	mu sync.Mutex
-	// n holds by message ID, if the broker counts, the deliveries not to be counted; else the attempts so far.
+	// n holds by message ID, if the broker counts, how many of its deliveries are no attempts (less than 0: how many attempts
+	// it has not seen); else the attempts so far.
 	n map[string]int32
-	// remains is what the last channel left behind; see remnant.
-	remains []remnant
 }
 
 func newHistory(counts bool) *history { return &history{counts: counts, n: map[string]int32{}} }
@@ -45,31 +44,25 @@ func (h *history) acked(id string) {
 	h.mu.Unlock()
 }
 
-// requeued notes that attempt was made and the message comes again.
-func (h *history) requeued(id string, attempt int32) {
-	if h.counts {
-		return
-	}
+// returned notes that the broker has a message back, which it brings again as delivered once more. Attempt is that of its
+// last delivery, which was made if tried; unseen are the attempts before that one which the broker knows nothing of.
+func (h *history) returned(id string, attempt, unseen int32, tried bool) {
 	h.mu.Lock()
-	h.room()
-	h.n[id] = attempt
-	h.mu.Unlock()
-}
-
-// released notes that attempt was not made and the message comes again.
-func (h *history) released(id string, attempt int32) {
-	h.mu.Lock()
-	h.room()
-	if h.counts {
-		h.n[id]++
-	} else {
-		h.n[id] = attempt - 1
-	}
-	h.mu.Unlock()
-}
-
-func (h *history) room() {
+	defer h.mu.Unlock()
 	if len(h.n) >= historyLimit {
 		clear(h.n)
+	}
+	switch {
+	case h.counts && tried:
+		h.n[id] -= unseen
+	case h.counts:
+		h.n[id] += 1 - unseen
+	case tried:
+		h.n[id] = attempt
+	default:
+		h.n[id] = attempt - 1
+	}
+	if h.counts && h.n[id] == 0 {
+		delete(h.n, id)
 	}
 }

@@ -64,14 +64,10 @@ func (s *subscription) resume(ctx context.Context) error {
 	s.gen++
 	gen := s.gen
 	s.mu.Unlock()
-	var inherit func() []remnant
-	if s.t.cfg.SingleActiveConsumer {
-		inherit = s.history.inherit
-	}
 	var c *consumer
 	var state atomic.Int32
 	err = conn.await(ctx, func() (err error) {
-		c, err = consume(conn, gen, s.t.cfg.Name, s.queue, s.cfg.Prefetch, inherit)
+		c, err = consume(conn, gen, s.t.cfg.Name, s.queue, s.cfg.Prefetch)
 		if !state.CompareAndSwap(working, handed) && err == nil {
 			s.discard(c) // nobody waits any more
 		}
@@ -86,7 +82,7 @@ func (s *subscription) resume(ctx context.Context) error {
 	s.mu.Lock()
 	closed := s.closed
 	if !closed {
-		s.current, s.tags, s.acked, s.failed = c, newTags(), recent{size: s.cfg.Prefetch}, 0
+		s.current, s.tags, s.failed = c, newTags(), 0
 	}
 	s.mu.Unlock()
 	if closed {
@@ -98,9 +94,6 @@ func (s *subscription) resume(ctx context.Context) error {
 
 // discard ends a channel that was never the current one. What it has fetched was no attempt.
 func (s *subscription) discard(c *consumer) {
-	if list, begun := c.buffer.awaited(); begun && s.t.cfg.SingleActiveConsumer {
-		s.history.leave(list)
-	}
 	s.notTried(c.buffer.end(transport.ErrClosed))
 	c.close()
 }
@@ -113,9 +106,6 @@ func (s *subscription) lose(c *consumer, why error) {
 		return
 	}
 	s.current = nil
-	if s.t.cfg.SingleActiveConsumer && why != errCancelled {
-		s.leaveRemains(c)
-	}
 	s.forgetDeliveries(c, false)
 	s.mu.Unlock()
 	if c.conn.ended() || errors.Is(why, amqp.ErrClosed) {

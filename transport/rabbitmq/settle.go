@@ -1,11 +1,13 @@
 package rabbitmq
 
+import amqp "github.com/rabbitmq/amqp091-go"
+
 // tagState is what became of a delivery tag.
 type tagState uint8
 
 const (
 	unsettled tagState = iota // with the caller
-	released                  // back in the buffer: the broker still counts it as delivered
+	released                  // back in the buffer, to come again: for the broker it is still delivered
 	returning                 // to be requeued
 	acked                     // to be acked, by a frame that may be multiple
 	settled                   // the broker has been told
@@ -16,8 +18,9 @@ type tagEntry struct {
 	state   tagState
 	epoch   uint8 // how often it was handed out again after a release; tags of ours carry it
 	attempt int32 // deliveries to this group under this publication, this one included
+	unseen  int32 // those of them that the broker does not know of: the message was requeued into the buffer
 	id      string
-	it      *item
+	d       *amqp.Delivery // nil until it is handed out
 }
 
 // tags follows the delivery tags of one channel, which the broker counts from 1. Those below first are settled.
@@ -29,7 +32,7 @@ type tags struct {
 
 func newTags() tags { return tags{first: 1, next: 1, ring: make([]tagEntry, 256)} }
 
-// reach makes room for tag n. Tags may be registered out of order, for deliveries are handed out by their place.
+// reach makes room for tag n.
 func (t *tags) reach(n uint64) {
 	if n-t.first >= uint64(len(t.ring)) {
 		size := 2 * len(t.ring)

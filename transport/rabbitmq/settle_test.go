@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // TestAcksCoverExactlyWhatIsNamed settles tags in random order and checks each frame against a broker that knows them.
@@ -20,7 +22,7 @@ func TestAcksCoverExactlyWhatIsNamed(t *testing.T) {
 			for next <= n || len(open) > 0 {
 				for k := r.IntN(60); k > 0 && next <= n; k-- {
 					ts.reach(next)
-					*ts.at(next) = tagEntry{state: unsettled, it: &item{place: next}}
+					*ts.at(next) = tagEntry{state: unsettled, d: &amqp.Delivery{DeliveryTag: next}}
 					broker[next] = true
 					open = append(open, next)
 					next++

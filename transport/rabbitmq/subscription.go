@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/postbus/postbus/transport"
 )
 
@@ -35,7 +37,6 @@ type subscription struct {
 	current *consumer // nil while there is none
 	gen     uint64
 	tags    tags
-	acked   recent
 	failed  int // attempts to resume that failed in a row
 	// requeues are tags to be given back: by the next Receive, or by timer.
 	requeues  []uint64
@@ -70,7 +71,7 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 			}
 			continue
 		}
-		fetched, wait, over := c.take(max)
+		fetched, over := c.take(max)
 		if over != nil {
 			s.lose(c, over)
 			continue
@@ -80,10 +81,6 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 				return out, nil
 			}
 			continue
-		}
-		if wait > 0 {
-			expired := time.AfterFunc(wait, c.signal)
-			defer expired.Stop()
 		}
 		select {
 		case <-c.ready:
@@ -105,12 +102,12 @@ func (s *subscription) setReceiving(on bool) {
 }
 
 // deliver hands out what was fetched; nil if the channel was replaced meanwhile.
-func (s *subscription) deliver(c *consumer, fetched []item) []transport.Delivery {
+func (s *subscription) deliver(c *consumer, fetched []amqp.Delivery) []transport.Delivery {
 	out := make([]transport.Delivery, len(fetched))
 	msgs := make([]transport.Message, len(fetched))
 	befores := make([]int, len(fetched))
 	for i := range fetched {
-		msgs[i], befores[i] = decode(&fetched[i].Delivery)
+		msgs[i], befores[i] = decode(&fetched[i])
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,17 +115,17 @@ func (s *subscription) deliver(c *consumer, fetched []item) []transport.Delivery
 		return nil
 	}
 	for i := range fetched {
-		it, m := &fetched[i], &msgs[i]
-		s.tags.reach(it.DeliveryTag)
-		e := s.tags.at(it.DeliveryTag)
-		if e.it == nil {
+		d, m := &fetched[i], &msgs[i]
+		s.tags.reach(d.DeliveryTag)
+		e := s.tags.at(d.DeliveryTag)
+		if e.d == nil {
 			e.id, e.attempt = m.ID, s.history.attempt(m.ID, befores[i])
 		} else {
-			e.epoch++ // it was released
+			e.epoch++ // it comes again
 			m.ID = e.id
 		}
-		e.state, e.it = unsettled, it
-		out[i] = transport.Delivery{Message: m, Tag: tagOf(c.gen, e.epoch, it.DeliveryTag), Attempt: m.Attempts + int(e.attempt)}
+		e.state, e.d = unsettled, d
+		out[i] = transport.Delivery{Message: m, Tag: tagOf(c.gen, e.epoch, d.DeliveryTag), Attempt: m.Attempts + int(e.attempt)}
 	}
 	return out
 }
@@ -152,7 +149,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		return nil // the tags went with their channel
 	}
 	named := make([]uint64, 0, len(settlements))
-	var back []item
+	var back []*amqp.Delivery
 	for _, to := range settlements {
 		tag := to.Tag & (1<<tagBits - 1)
 		if !s.tags.known(tag) {
@@ -162,29 +159,28 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		if e.state != unsettled || to.Tag != tagOf(c.gen, e.epoch, tag) {
 			continue
 		}
-		switch to.Outcome {
-		case transport.Ack:
+		switch {
+		case to.Outcome == transport.Ack:
 			s.history.acked(e.id)
-			if s.t.cfg.SingleActiveConsumer {
-				s.acked.add(e.it)
-			}
 			s.tags.done(tag, acked)
 			named = append(named, tag)
-		case transport.Release:
+		case to.Outcome == transport.Release:
 			// The broker would count it, and bring it behind what this subscription has fetched: it stays here.
 			e.state = released
-			back = append(back, *e.it)
+			back = append(back, e.d)
+		case s.t.cfg.SingleActiveConsumer:
+			// It stays as well. A quorum queue would bring it again behind those that it was before, should this channel end.
+			e.state = released
+			e.attempt++
+			e.unseen++
+			back = append(back, e.d)
 		default:
 			e.state = returning
 			s.requeues = append(s.requeues, tag)
-			if s.t.cfg.SingleActiveConsumer {
-				c.expect(e.it)
-			}
 		}
 	}
-	// Only now, for a Receive that is under way sees them at once: what is requeued before them is expected by then.
-	for _, it := range back {
-		c.putBack(it)
+	if len(back) > 0 {
+		c.putBack(back)
 	}
 	acks := s.tags.flush(named)
 	var requeues []uint64
@@ -217,19 +213,14 @@ func (s *subscription) flush() {
 	c.settle(nil, requeues)
 }
 
-// takeRequeues returns the tags to be requeued, in the order of their places: a quorum queue brings them in that order.
+// takeRequeues returns the tags to be requeued, in their order: a quorum queue brings them in the order of requeues.
 func (s *subscription) takeRequeues() []uint64 {
 	tags := s.requeues
 	s.requeues = nil
-	slices.SortFunc(tags, func(a, b uint64) int {
-		if s.tags.at(a).it.place < s.tags.at(b).it.place {
-			return -1
-		}
-		return 1
-	})
+	slices.Sort(tags)
 	for _, tag := range tags {
 		e := s.tags.at(tag)
-		s.history.requeued(e.id, e.attempt)
+		s.history.returned(e.id, e.attempt, 0, true)
 		s.tags.done(tag, settled)
 	}
 	return tags
@@ -250,9 +241,6 @@ func (s *subscription) Close() error {
 		s.timer.Stop()
 	}
 	if c != nil {
-		if s.t.cfg.SingleActiveConsumer {
-			s.leaveRemains(c)
-		}
 		s.forgetDeliveries(c, true)
 	}
 	s.mu.Unlock()
@@ -265,29 +253,28 @@ func (s *subscription) Close() error {
 	return nil
 }
 
-// forgetDeliveries tells the history which of the deliveries that end with their channel were no attempts: those that were
-// not handed out or released and, if the end is orderly, those that are still with the caller.
+// forgetDeliveries tells the history of the deliveries that end with their channel. Those that were not handed out or
+// released, and if the end is orderly those that are still with the caller, were no attempts.
 func (s *subscription) forgetDeliveries(c *consumer, orderly bool) {
 	for n := s.tags.first; n < s.tags.next; n++ {
 		e := s.tags.at(n)
 		switch {
-		case e.it == nil: // never handed out: it is in the buffer
-		case e.state == returning:
-			s.history.requeued(e.id, e.attempt)
-		case e.state == released, e.state == unsettled && orderly:
-			s.history.released(e.id, e.attempt)
+		case e.d == nil: // never handed out: it is in the buffer
+		case e.state <= returning:
+			tried := e.state == returning || e.state == unsettled && !orderly
+			s.history.returned(e.id, e.attempt, e.unseen, tried)
 		}
 	}
-	s.notTried(slices.DeleteFunc(c.buffer.end(transport.ErrClosed), func(it item) bool {
-		return s.tags.known(it.DeliveryTag) && s.tags.at(it.DeliveryTag).it != nil // released
+	s.notTried(slices.DeleteFunc(c.buffer.end(transport.ErrClosed), func(d amqp.Delivery) bool {
+		return s.tags.known(d.DeliveryTag) && s.tags.at(d.DeliveryTag).d != nil // it comes again
 	}))
 	s.requeues = nil
 }
 
 // notTried tells the history of what was fetched and not handed out.
-func (s *subscription) notTried(items []item) {
-	for i := range items {
-		m, before := decode(&items[i].Delivery)
-		s.history.released(m.ID, s.history.attempt(m.ID, before))
+func (s *subscription) notTried(ds []amqp.Delivery) {
+	for i := range ds {
+		m, before := decode(&ds[i])
+		s.history.returned(m.ID, s.history.attempt(m.ID, before), 0, false)
 	}
 }
