@@ -108,6 +108,9 @@ func (t *Tx) Savepoint(ctx context.Context, f func() error) error {
 	return err
 }
 
+// Err returns why the transaction cannot commit: the first statement that failed, and that no savepoint has undone; or nil.
+func (t *Tx) Err() error { return t.failure() }
+
 func (t *Tx) note(err error) {
 	if err == nil {
 		return

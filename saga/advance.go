@@ -12,7 +12,7 @@ const (
 	// grace is how long after a commit the poller leaves an instance to who goes on with it at once.
 	grace = 3 * time.Second
 	// mostClaims is how often the poller picks an instance up, with no transition in between, before the step that it
-	// stands at is taken for what ends the process.
+	// stands at is taken for what ends the process; or as often as the step is tried at all, if that is more.
 	mostClaims = 3
 )
 
@@ -48,7 +48,7 @@ func (o *Orchestrator) advance(ctx context.Context, saga, key string, rev int64)
 				}
 				return nil
 			}
-			if l := t.in.runnable(t.now, false); l != nil && t.in.claims > mostClaims {
+			if l := t.in.runnable(t.now, false); l != nil && t.in.claims > max(mostClaims, t.step(l).retry.Attempts) {
 				w.failed[attemptOf{instanceOf{saga, key}, l.Name, l.Phase == undoing, l.Attempt}] = &attemptError{err: bus.Permanent(ErrDied)}
 			}
 			t.tick()
@@ -82,12 +82,43 @@ func (w *work) broken(ctx context.Context, t *transition, err error) error {
 	if t == nil || !(errors.Is(err, ErrState) || errors.Is(err, ErrStep)) {
 		return err
 	}
-	if t.in.status != Stuck {
-		w.o.cfg.Logger.Error("saga: an instance is stuck", "saga", t.in.saga, "instance", t.in.key, "error", err)
+	if t.in.status == Stuck || t.in.status.Ended() {
+		return err
 	}
-	_, err = w.tx.ExecContext(ctx, w.o.rows.bind("UPDATE postbus_saga SET status = ?, error = ?, due_ms = NULL WHERE saga = ? AND inst = ?"),
-		string(Stuck), errorText(err), t.in.saga, t.in.key)
+	t.in.rev++
+	t.in.status, t.in.err, t.in.due = Stuck, errorText(err), 0
+	t.note(BecameStuck, t.in.progress.At, func(e *Entry) { e.Error = t.in.err })
+	q := "UPDATE postbus_saga SET status = ?, error = ?, rev = ?, claims = 0, due_ms = NULL WHERE saga = ? AND inst = ?"
+	_, err = w.o.rows.write(ctx, w.tx, t.in, t.now, t.log, q, []any{string(Stuck), t.in.err, t.in.rev, t.in.saga, t.in.key})
+	w.list = append(w.list, t)
 	return err
+}
+
+// unreadable has those of the instances wait for a person that this program cannot read.
+func (o *Orchestrator) unreadable(ctx context.Context, saga string, keys []string) error {
+	_, err := o.transact(ctx, o.box.Tx, func(ctx context.Context, w *work) error {
+		for _, key := range keys {
+			t, err := w.lock(ctx, saga, key)
+			if err == nil || t != nil && t.in.status == Stuck {
+				continue
+			}
+			if err := w.broken(ctx, t, err); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// release takes a pickup back in which the process did not end: a stop, or a database in trouble, is no attempt.
+func (o *Orchestrator) release(ctx context.Context, c claim) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestWait)
+	defer cancel()
+	q := "UPDATE postbus_saga SET claims = claims - 1 WHERE saga = ? AND inst = ? AND rev = ? AND claims > 0"
+	if _, err := o.box.DB().SQL().ExecContext(ctx, o.rows.dialect.Bind(q), c.saga, c.key, c.rev); err != nil {
+		o.cfg.Logger.Warn("saga: an attempt that was broken off counts as one that ended its process", "saga", c.saga, "instance", c.key, "error", err)
+	}
 }
 
 // committed tells who wants to know of transitions.

@@ -52,13 +52,18 @@ func (t *transition) undoChild(ctx context.Context, l *leaf, s *step) (over bool
 	if err != nil {
 		return true, err
 	}
+	of := attemptOf{instanceOf{t.in.saga, t.in.key}, l.Name, true, l.Attempt}
+	gone := c == nil || c.in.rev == 0
 	switch {
-	case c == nil || l.Child == "" || c.in.status == Compensated || c.in.status == Cancelled:
+	case l.Child == "" || c != nil && (c.in.status == Compensated || c.in.status == Cancelled):
 		return true, t.did(l)
+	case gone && s.undo != nil:
+		return false, nil
+	case gone:
+		return true, &attemptError{of, bus.Permanent(fmt.Errorf("its child %q: %w: it cannot be undone", l.Child, ErrNotFound))}
 	case s.undo != nil && (c.in.status == Completed || c.in.progress.Pivoted):
 		return false, nil
 	case c.in.progress.Pivoted:
-		of := attemptOf{instanceOf{t.in.saga, t.in.key}, l.Name, true, l.Attempt}
 		return true, &attemptError{of, bus.Permanent(fmt.Errorf("its child %q: %w", l.Child, ErrPivot))}
 	case c.in.progress.Back: // it is on the way
 	case c.in.status == Completed:

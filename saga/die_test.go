@@ -23,10 +23,11 @@ func TestStepThatEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	tries := 0
 	def := simple()
+	def.Steps[0].Retry.Attempts = 5
 	def.Steps[0].Do = func(context.Context, *saga.Run[order]) error { tries++; panic(drive.Crash{}) }
 	p := sagatest.New(t, def)
 	p.Publish(placed{"o1"})
-	if want := "started failed:reserve aborted:reserve undone:reserve ended"; story(p) != want || tries != 4 {
+	if want := "started failed:reserve aborted:reserve undone:reserve ended"; story(p) != want || tries != 6 {
 		t.Errorf("after %d tries: %s", tries, story(p))
 	}
 	if i := p.Instance("checkout", "o1"); !strings.Contains(i.Error, saga.ErrDied.Error()) {

@@ -74,6 +74,8 @@ func (o *Orchestrator) handle(ctx context.Context, saga string, ev schema, e bus
 		return nil
 	case errors.Is(err, ErrVersion):
 		return bus.RetryAfter(versionPause, err)
+	case errors.Is(err, ErrState) || errors.Is(err, ErrStep):
+		return errors.Join(err, o.unreadable(ctx, saga, keys))
 	case err != nil:
 		return err
 	}
@@ -139,6 +141,9 @@ func (w *work) begin(ctx context.Context, saga string, ev schema, e bus.Event) (
 // reply brings an event to an instance.
 func (w *work) reply(ctx context.Context, saga, key string, ev schema, e bus.Event) error {
 	t, err := w.lock(ctx, saga, key)
+	if t != nil && t.in.status.Ended() {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -147,9 +152,6 @@ func (w *work) reply(ctx context.Context, saga, key string, ev schema, e bus.Eve
 			return nil
 		}
 		return fmt.Errorf("%w: saga %q: key %q: event %q", errNoInstance, saga, key, ev.name)
-	}
-	if t.in.status.Ended() {
-		return nil
 	}
 	t.tick()
 	d, _ := bus.DeliveryFrom(ctx)

@@ -201,6 +201,9 @@ func (m *machine) childEnded(l *leaf, ended Status, state any) error {
 // finish ends l well, and goes on if it was the last of its step.
 func (m *machine) finish(l *leaf) error {
 	l.Phase, l.Due, l.Deadline = done, 0, 0
+	if p := &m.in.progress; m.in.status == Stuck && p.StuckAt == l.Name { // what it was stuck at has come after all
+		m.in.status, m.in.err, p.StuckAt = Running, "", ""
+	}
 	top := m.in.def.topStep(m.step(l))
 	for _, s := range top.leaves {
 		if other := m.in.progress.find(s.name); other != nil && other.Phase != done {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,23 +105,15 @@ func (f *fixture) open() *store.DB {
 
 func (f *fixture) exec(q string, args ...any) {
 	f.t.Helper()
-	if _, err := f.db.SQL().ExecContext(f.t.Context(), bind(f.dialect, q), args...); err != nil {
+	if _, err := f.db.SQL().ExecContext(f.t.Context(), f.dialect.Bind(q), args...); err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-// bind writes "?" as the database wants arguments.
-func bind(d store.Dialect, q string) string {
-	for n := 1; d == store.Postgres && strings.Contains(q, "?"); n++ {
-		q = strings.Replace(q, "?", fmt.Sprintf("$%d", n), 1)
-	}
-	return q
 }
 
 // effects lists what was done for an instance.
 func (f *fixture) effects(key string) (all []string) {
 	f.t.Helper()
-	rows, err := f.db.SQL().QueryContext(f.t.Context(), bind(f.dialect, "SELECT what FROM effects WHERE inst = ?"), key)
+	rows, err := f.db.SQL().QueryContext(f.t.Context(), f.dialect.Bind("SELECT what FROM effects WHERE inst = ?"), key)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -140,7 +131,7 @@ func (f *fixture) effects(key string) (all []string) {
 // effect returns a function that writes what it does within its transaction.
 func (f *fixture) effect(what string) func(context.Context, *saga.Run[order]) error {
 	return func(ctx context.Context, r *saga.Run[order]) error {
-		_, err := r.Tx().ExecContext(ctx, bind(f.dialect, "INSERT INTO effects (inst, what) VALUES (?, ?)"), r.Key(), what)
+		_, err := r.Tx().ExecContext(ctx, f.dialect.Bind("INSERT INTO effects (inst, what) VALUES (?, ?)"), r.Key(), what)
 		r.State.Done = append(r.State.Done, what)
 		return err
 	}

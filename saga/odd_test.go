@@ -10,7 +10,6 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/saga"
 	"github.com/postbus/postbus/saga/sagatest"
-	"github.com/postbus/postbus/store"
 )
 
 // simple is a saga whose steps note themselves in the state.
@@ -291,20 +290,4 @@ func TestTimeoutPastPivot(t *testing.T) {
 	if i := p.Instance("checkout", "o1"); i.Status != saga.Completed {
 		t.Errorf("%+v: %s", i, story(p))
 	}
-}
-
-// TestReplyBeforeALatePoller: what decides between a reply and a timeout is the clock, not who comes first.
-func TestReplyBeforeALatePoller(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, store.SQLite)
-	def := simple()
-	def.Steps[1].Timeout = 200 * time.Millisecond
-	p := f.start(saga.Config{Sagas: []saga.Saga{def}, PollInterval: time.Hour}, nil)
-	p.publish(placed{"o1"})
-	p.untilStep("checkout", "o1", saga.Running, "charge")
-	f.exec("UPDATE postbus_saga SET due_ms = NULL") // no poller finds it
-	due := time.Now().Add(def.Steps[1].Timeout)
-	p.eventually("timeout", func() bool { return time.Now().After(due) })
-	p.publish(captured{"o1"})
-	p.until("checkout", "o1", saga.Compensated)
 }

@@ -117,7 +117,7 @@ func (o *Orchestrator) List(ctx context.Context, f Filter) ([]Instance, error) {
 		f.Limit = 100
 	}
 	q := "SELECT " + columns + " FROM postbus_saga WHERE " + strings.Join(where, " AND ") + " ORDER BY saga, inst LIMIT ?"
-	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.bind(q), append(args, f.Limit)...)
+	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), append(args, f.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("saga: list: %w", err)
 	}
@@ -140,7 +140,7 @@ func (o *Orchestrator) List(ctx context.Context, f Filter) ([]Instance, error) {
 // Journal returns what has happened to an instance, oldest first. It is empty if there is none, or only a tombstone.
 func (o *Orchestrator) Journal(ctx context.Context, saga, key string) ([]Entry, error) {
 	list, err := o.box.DB().SQL().QueryContext(ctx,
-		o.rows.bind("SELECT rev, at_ms, entries FROM postbus_saga_journal WHERE saga = ? AND inst = ? ORDER BY rev"), saga, key)
+		o.rows.dialect.Bind("SELECT rev, at_ms, entries FROM postbus_saga_journal WHERE saga = ? AND inst = ? ORDER BY rev"), saga, key)
 	if err != nil {
 		return nil, fmt.Errorf("saga %q: journal of %q: %w", saga, key, err)
 	}
@@ -214,14 +214,14 @@ func (o *Orchestrator) command(ctx context.Context, name, saga, key string, f fu
 	list, err := o.transact(ctx, o.box.Tx, func(ctx context.Context, w *work) error {
 		t, err := w.lock(ctx, saga, key)
 		switch {
+		case t != nil && t.in.status.Ended():
+			return ErrEnded
 		case err != nil && (t == nil || name != "cancel"):
 			return err
 		case err != nil: // what cannot be read can be cancelled
 			return w.cancelBroken(ctx, t)
 		case t == nil:
 			return ErrNotFound
-		case t.in.status.Ended():
-			return ErrEnded
 		}
 		if err := t.safely(func() error { return f(t) }); err != nil {
 			return err
@@ -239,9 +239,6 @@ func (o *Orchestrator) command(ctx context.Context, name, saga, key string, f fu
 
 // cancelBroken ends an instance that this program cannot read.
 func (w *work) cancelBroken(ctx context.Context, t *transition) error {
-	if t.in.status.Ended() {
-		return ErrEnded
-	}
 	t.in.rev++
 	t.note(Ended, "", func(e *Entry) { e.Error = "cancelled by a person; it could not be read" })
 	q := "UPDATE postbus_saga SET status = ?, rev = rev + 1, due_ms = NULL, ended_ms = ? WHERE saga = ? AND inst = ?"

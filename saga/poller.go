@@ -72,7 +72,12 @@ func (o *Orchestrator) poll(ctx, run context.Context) {
 			default:
 			}
 		}()
-		if err := o.advance(run, c.saga, c.key, c.rev); err != nil && run.Err() == nil {
+		err := o.advance(run, c.saga, c.key, c.rev)
+		if err == nil {
+			return
+		}
+		o.release(run, c)
+		if run.Err() == nil {
 			o.cfg.Logger.Warn("saga: an instance is tried again later", "saga", c.saga, "instance", c.key, "error", err)
 		}
 	}
@@ -150,7 +155,7 @@ func (o *Orchestrator) due(ctx context.Context, saga string, version, n int) (ke
 	if o.rows.dialect == store.Postgres {
 		q += o.rows.forUpdate(true)
 	}
-	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.bind(q), saga, version, o.now(), n)
+	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), saga, version, o.now(), n)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +179,7 @@ func (o *Orchestrator) take(ctx context.Context, tx *outbox.Tx, saga string, key
 	}
 	now := o.now()
 	q := "SELECT inst, rev FROM postbus_saga WHERE saga = ? AND inst IN (" + marks(len(keys)) + ") AND due_ms <= ?" + o.rows.forUpdate(true)
-	list, err := tx.QueryContext(ctx, o.rows.bind(q), append(args, now)...)
+	list, err := tx.QueryContext(ctx, o.rows.dialect.Bind(q), append(args, now)...)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +199,7 @@ func (o *Orchestrator) take(ctx context.Context, tx *outbox.Tx, saga string, key
 		args = append(args, c.key)
 	}
 	q = "UPDATE postbus_saga SET claims = claims + 1, due_ms = ? WHERE saga = ? AND inst IN (" + marks(len(claims)) + ")"
-	_, err = tx.ExecContext(ctx, o.rows.bind(q), args...)
+	_, err = tx.ExecContext(ctx, o.rows.dialect.Bind(q), args...)
 	return claims, err
 }
 

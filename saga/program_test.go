@@ -26,14 +26,14 @@ type program struct {
 }
 
 // start starts a program, with a database handle of its own, and stops it at the end.
-func (f *fixture) start(cfg saga.Config, wire func(b *bus.Bus, box *outbox.Box)) *program {
+func (f *fixture) start(cfg saga.Config, wire func(b *bus.Bus, box *outbox.Box), chain ...bus.Middleware) *program {
 	f.t.Helper()
-	p, stop := f.startStoppable(cfg, wire)
+	p, stop := f.startStoppable(cfg, wire, chain...)
 	f.t.Cleanup(stop)
 	return p
 }
 
-func (f *fixture) startStoppable(cfg saga.Config, wire func(b *bus.Bus, box *outbox.Box)) (*program, func()) {
+func (f *fixture) startStoppable(cfg saga.Config, wire func(b *bus.Bus, box *outbox.Box), chain ...bus.Middleware) (*program, func()) {
 	f.t.Helper()
 	t, db := f.t, f.open()
 	tr, err := openTransport(t.Context(), f.dialect, db)
@@ -44,7 +44,7 @@ func (f *fixture) startStoppable(cfg saga.Config, wire func(b *bus.Bus, box *out
 	if testing.Verbose() {
 		logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
-	b, err := bus.New(bus.Config{Transport: tr, Logger: logger})
+	b, err := bus.New(bus.Config{Transport: tr, Logger: logger, Middleware: chain})
 	if err != nil {
 		t.Fatal(err)
 	}

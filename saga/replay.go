@@ -123,6 +123,9 @@ func (m *machine) repeat(e Entry, first bool, next Kind) error {
 		m.retry()
 	case Skipped:
 		return m.skip()
+	case BecameStuck: // today's program could not read it
+		m.in.status = Stuck
+		m.note(BecameStuck, e.Step, nil)
 	case Aborted:
 		m.abort(e.Step, e.Error)
 	case Ended:

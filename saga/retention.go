@@ -126,7 +126,7 @@ const forEver = 1 << 60
 // ended lists a batch of instances that have ended, without their locks.
 func (o *Orchestrator) ended(ctx context.Context, where string, args ...any) (list []swept, err error) {
 	q := fmt.Sprintf("SELECT saga, inst, ended_ms FROM postbus_saga WHERE %s LIMIT %d", where, sweepBatch)
-	found, err := o.box.DB().SQL().QueryContext(ctx, o.rows.bind(q), args...)
+	found, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (o *Orchestrator) ended(ctx context.Context, where string, args ...any) (li
 // free locks those of the instances that have ended still, and of whose ancestors all have.
 func (o *Orchestrator) free(ctx context.Context, tx *outbox.Tx, saga string, keys []any) (free []any, err error) {
 	q := "SELECT inst, origin FROM postbus_saga WHERE saga = ? AND inst IN (" + marks(len(keys)) + ") AND ended_ms > 0 AND due_ms IS NULL" + o.rows.forUpdate(true)
-	found, err := tx.QueryContext(ctx, o.rows.bind(q), append([]any{saga}, keys...)...)
+	found, err := tx.QueryContext(ctx, o.rows.dialect.Bind(q), append([]any{saga}, keys...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,6 @@ var migrations embed.FS
 // rows is the tables, in one dialect.
 type rows struct{ dialect store.Dialect }
 
-// bind writes "?" as the database wants arguments.
-func (r rows) bind(q string) string { return sqltext.Bind(r.dialect, q) }
-
 // forUpdate ends a query whose rows are to be locked. SQLite's transactions are alone.
 func (r rows) forUpdate(skipLocked bool) string {
 	switch {
@@ -74,7 +71,7 @@ func (r rows) find(ctx context.Context, from store.Querier, saga, key string, lo
 	if lock {
 		q += r.forUpdate(false)
 	}
-	return scan(from.QueryRowContext(ctx, r.bind(q), saga, key))
+	return scan(from.QueryRowContext(ctx, r.dialect.Bind(q), saga, key))
 }
 
 // instance decodes a row. Without def the state stays undecoded.
@@ -165,7 +162,7 @@ func (r rows) write(ctx context.Context, tx *outbox.Tx, in *instance, now int64,
 			INSERT INTO postbus_saga_journal (saga, inst, rev, at_ms, entries) SELECT saga, inst, rev, ?, ? FROM w`
 		args = append(args, now, string(text))
 	}
-	res, err := tx.ExecContext(ctx, r.bind(q), args...)
+	res, err := tx.ExecContext(ctx, r.dialect.Bind(q), args...)
 	if err != nil {
 		return 0, err
 	}
@@ -180,13 +177,13 @@ func (r rows) write(ctx context.Context, tx *outbox.Tx, in *instance, now int64,
 
 // reschedule changes only when an instance whose row is locked is looked at.
 func (r rows) reschedule(ctx context.Context, tx *outbox.Tx, saga, key string, due sql.NullInt64) error {
-	_, err := tx.ExecContext(ctx, r.bind("UPDATE postbus_saga SET due_ms = ? WHERE saga = ? AND inst = ?"), due, saga, key)
+	_, err := tx.ExecContext(ctx, r.dialect.Bind("UPDATE postbus_saga SET due_ms = ? WHERE saga = ? AND inst = ?"), due, saga, key)
 	return err
 }
 
 // of runs a statement on the rows of some instances of a saga.
 func (r rows) of(ctx context.Context, tx *outbox.Tx, verb, saga string, keys []any, and string) error {
-	_, err := tx.ExecContext(ctx, r.bind(verb+" WHERE saga = ? AND inst IN ("+marks(len(keys))+")"+and), append([]any{saga}, keys...)...)
+	_, err := tx.ExecContext(ctx, r.dialect.Bind(verb+" WHERE saga = ? AND inst IN ("+marks(len(keys))+")"+and), append([]any{saga}, keys...)...)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 )
 
 // work is one transaction, and what became of the tries that were rolled back: an attempt that fails takes all with it,
@@ -17,6 +18,7 @@ type work struct {
 	failed map[attemptOf]*attemptError
 	exists map[instanceOf]bool // no start is needed
 	list   []*transition       // that were made in the transaction
+	last   *attemptOf          // that succeeded in it
 }
 
 type instanceOf struct{ saga, key string }
@@ -59,7 +61,7 @@ func (o *Orchestrator) transact(ctx context.Context, in func(context.Context, fu
 	for {
 		committed := false
 		err := in(ctx, func(tx *outbox.Tx) error {
-			w.tx, w.list = tx, nil
+			w.tx, w.list, w.last = tx, nil, nil
 			err := f(ctx, w)
 			committed = err == nil
 			if committed {
@@ -79,6 +81,10 @@ func (o *Orchestrator) transact(ctx context.Context, in func(context.Context, fu
 			continue // w.exists says so
 		case errors.As(err, &attempt) && ctx.Err() == nil && w.failed[attempt.of] == nil:
 			w.failed[attempt.of] = attempt
+			continue
+		case committed && w.last != nil && !store.IsConflict(err) && ctx.Err() == nil && w.failed[*w.last] == nil:
+			// What cannot be committed has failed. If it was committed after all, the next try finds the attempt gone.
+			w.failed[*w.last] = &attemptError{*w.last, err}
 			continue
 		}
 		return nil, err
@@ -168,9 +174,13 @@ func (t *transition) function(ctx context.Context, l *leaf) error {
 	}
 	before := len(t.log)
 	took, err := t.w.o.attempt(ctx, &run{state: t.in.state, in: t.in, leaf: l, tx: t.w.tx, undo: of.undo}, t.step(l))
+	if cause := t.w.tx.Err(); err == nil && cause != nil {
+		err = fmt.Errorf("a statement failed whose error was not returned: %w", cause)
+	}
 	if err != nil {
 		return &attemptError{of, err}
 	}
+	t.w.last = &of
 	t.w.o.at("done")
 	state, err := t.in.def.codec.encode(t.in.state)
 	if err != nil {
