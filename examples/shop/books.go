@@ -1,155 +1,125 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
-	"github.com/postbus/postbus/examples/shop/intake"
-	"github.com/postbus/postbus/examples/shop/inventory"
-	"github.com/postbus/postbus/examples/shop/notifications"
-	"github.com/postbus/postbus/examples/shop/orders"
-	"github.com/postbus/postbus/examples/shop/payments"
-	"github.com/postbus/postbus/examples/shop/shipping"
+	"github.com/postbus/postbus/examples/shop/orders/orderevents"
+	"github.com/postbus/postbus/store"
 )
 
-// books are the books of all modules, each kept by its module from the events that it has seen. What they say about an
-// order must agree.
-type books struct {
-	Lines         int // read
-	SetAside      []setAside
-	Orders        orders.Ledger
-	Inventory     inventory.Ledger
-	Payments      map[string]payments.Outcome
-	Bank          map[string]int64
-	Shipping      map[string]shipping.Parcel
-	Notifications map[string]notifications.Mail
+// faults are what must not be in the books: an order, or a SKU, about which two modules say what does not agree. A query
+// finds them, and its columns are put into the text.
+var faults = []struct{ text, query string }{
+	{
+		"order %s: came no further than %s",
+		`select id, status from shop_orders where status = 'placed'`,
+	}, {
+		"order %s: %s, but its stock is %s",
+		`select o.id, o.status, coalesce(h.status, 'not held') from shop_orders o left join shop_holds h on h.order_id = o.id
+		where coalesce(h.status, 'none') <> case o.status when 'placed' then 'held' when 'shipped' then 'gone' when 'refused' then 'none' else 'released' end`,
+	}, {
+		"order %s: %s for %s cents, but its payment is %s, of %s cents",
+		`select o.id, o.status, o.cents, coalesce(p.status, 'missing'), coalesce(p.cents, 0)
+		from shop_orders o left join shop_payments p on p.order_id = o.id
+		where coalesce(p.status, 'none') <> case o.status when 'shipped' then 'charged' when 'declined' then 'declined' when 'unpaid' then 'refunded' else 'none' end
+		or p.cents <> o.cents`,
+	}, {
+		"order %s: %s for %s cents, but the bank has received %s",
+		`select o.id, o.status, o.cents, coalesce(b.cents, 0) from shop_orders o left join bank_account b on b.order_id = o.id
+		where coalesce(b.cents, 0) <> case o.status when 'shipped' then o.cents else 0 end`,
+	}, {
+		"order %s: %s, with items %s, but in its parcel is %s",
+		`select o.id, o.status, o.items, coalesce(p.items, 'nothing') from shop_orders o left join shop_parcels p on p.order_id = o.id
+		where coalesce(p.items, '') <> case o.status when 'shipped' then o.items else '' end`,
+	}, {
+		"order %s: %s, but the mail about it says %s",
+		`select o.id, o.status, coalesce(m.about, 'nothing') from shop_orders o left join shop_mails m on m.order_id = o.id
+		where coalesce(m.about, '') <> o.status`,
+	}, {
+		"order %s: in the books of %s, and not in those of orders",
+		`select * from (select order_id, 'inventory' as book from shop_holds union all select order_id, 'payments' from shop_payments
+		union all select order_id, 'the bank' from bank_account union all select order_id, 'shipping' from shop_parcels
+		union all select order_id, 'notifications' from shop_mails) as entries where order_id not in (select id from shop_orders)`,
+	}, {
+		"stock of %s: %s at the start are not %s on hand, %s held and %s gone",
+		`select sku, opening, on_hand, held, gone from shop_stock where opening <> on_hand + held + gone or on_hand < 0 or held < 0`,
+	},
 }
 
-// faults returns everything in which the books do not agree; nil if they balance.
-func (b *books) faults() []string {
-	var found []string
-	fault := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
-
-	lines := 0
-	for _, e := range b.SetAside {
-		if e.Event == intake.LineName {
-			lines++
-		} else {
-			fault("order %s: %s was set aside by %s: %s", e.Key, e.Event, e.Group, oneLine(e.Reason))
+// audit returns everything in which the books do not agree; nil if they balance.
+func audit(ctx context.Context, db *store.DB) (found []string, err error) {
+	for _, f := range faults {
+		err := each(ctx, db, f.query+" order by 1", func(columns ...any) error {
+			found = append(found, fmt.Sprintf(f.text, columns...))
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	if accounted := len(b.Orders.Orders) + b.Orders.Duplicates + lines; accounted != b.Lines {
-		fault("%d lines were read, and %d are accounted for: %d orders, %d duplicates, %d set aside",
-			b.Lines, accounted, len(b.Orders.Orders), b.Orders.Duplicates, lines)
-	}
-	for _, id := range slices.Sorted(maps.Keys(b.Orders.Orders)) {
-		for _, wrong := range b.order(b.Orders.Orders[id]) {
-			fault("order %s: %s", id, wrong)
+	for _, c := range []struct{ text, column, items string }{
+		{"stock of %s: %d are gone, and %d are in parcels", "gone", `select items from shop_parcels`},
+		{"stock of %s: %d are held, and orders hold %d", "held", `select items from shop_holds where status = 'held'`},
+	} {
+		said, counted := map[string]int{}, map[string]int{}
+		err := each(ctx, db, `select sku, `+c.column+` from shop_stock`, func(columns ...any) (err error) {
+			said[columns[0].(string)], err = strconv.Atoi(columns[1].(string))
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		err = each(ctx, db, c.items, func(columns ...any) error {
+			var items []orderevents.Item
+			err := json.Unmarshal([]byte(columns[0].(string)), &items)
+			for _, i := range items {
+				counted[i.SKU] += i.Quantity
+				said[i.SKU] += 0
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, sku := range slices.Sorted(maps.Keys(said)) {
+			if said[sku] != counted[sku] {
+				found = append(found, fmt.Sprintf(c.text, sku, said[sku], counted[sku]))
+			}
 		}
 	}
-	known := b.Orders.Orders
-	found = append(found, strangers("inventory", b.Inventory.Holds, known)...)
-	found = append(found, strangers("payments", b.Payments, known)...)
-	found = append(found, strangers("the bank", b.Bank, known)...)
-	found = append(found, strangers("shipping", b.Shipping, known)...)
-	found = append(found, strangers("notifications", b.Notifications, known)...)
-	found = append(found, b.money()...)
-	return append(found, b.stock()...)
+	return found, nil
 }
 
-// order returns in what the other books disagree with the orders module about one order.
-func (b *books) order(o orders.Order) (wrong []string) {
-	if !o.State.Final() {
-		return []string{fmt.Sprintf("came no further than %s", o.State)}
+// each calls f with each row of the answer to a query; all columns are texts.
+func each(ctx context.Context, db *store.DB, query string, f func(columns ...any) error) error {
+	rows, err := db.SQL().QueryContext(ctx, query)
+	if err != nil {
+		return fmt.Errorf("books: %w", err)
 	}
-	expect := func(what string, got, want any) {
-		if got != want {
-			wrong = append(wrong, fmt.Sprintf("%s, but %s is %v, and should be %v", o.State, what, got, want))
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		return fmt.Errorf("books: %w", err)
+	}
+	for rows.Next() {
+		texts, into, columns := make([]string, len(names)), make([]any, len(names)), make([]any, len(names))
+		for i := range texts {
+			into[i] = &texts[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return fmt.Errorf("books: %w", err)
+		}
+		for i := range texts {
+			columns[i] = texts[i]
+		}
+		if err := f(columns...); err != nil {
+			return fmt.Errorf("books: %w", err)
 		}
 	}
-	shipped := o.State == orders.Shipped
-	hold := map[orders.State]inventory.State{
-		orders.Shipped: inventory.Gone, orders.Declined: inventory.Released, orders.Refused: inventory.Refused,
-	}[o.State]
-	expect("its stock", b.Inventory.Holds[o.ID].State, hold)
-
-	outcome, asked := b.Payments[o.ID]
-	received, moved := b.Bank[o.ID]
-	expect("a payment", asked, o.State != orders.Refused)
-	expect("its declined payment", outcome.Declined, o.State == orders.Declined)
-	expect("a receipt of the bank", moved, shipped)
-	if shipped {
-		expect("what it was charged", outcome.Cents, o.Cents)
-		expect("what the bank received", received, o.Cents)
-	}
-
-	parcel, packed := b.Shipping[o.ID]
-	expect("a parcel", packed, shipped)
-	if packed && !slices.Equal(parcel.Items, o.Items) {
-		expect("what is in its parcel", fmt.Sprint(parcel.Items), fmt.Sprint(o.Items))
-	}
-	mail, told := b.Notifications[o.ID]
-	expect("a mail", told, true)
-	expect("the good news", mail.Shipped, shipped)
-	return wrong
-}
-
-// strangers returns the orders in a book that the orders module does not know.
-func strangers[V any](book string, entries map[string]V, known map[string]orders.Order) (found []string) {
-	for _, id := range slices.Sorted(maps.Keys(entries)) {
-		if _, ok := known[id]; !ok {
-			found = append(found, fmt.Sprintf("order %s: in the books of %s, and not in those of orders", id, book))
-		}
-	}
-	return found
-}
-
-// money compares the sums of cents in three books.
-func (b *books) money() []string {
-	var sold, charged, received int64
-	for _, o := range b.Orders.Orders {
-		if o.State == orders.Shipped {
-			sold += o.Cents
-		}
-	}
-	for _, o := range b.Payments {
-		charged += o.Cents
-	}
-	for _, cents := range b.Bank {
-		received += cents
-	}
-	if sold == charged && charged == received {
-		return nil
-	}
-	return []string{fmt.Sprintf("money: shipped orders are worth %s, payments charged %s, the bank received %s",
-		euros(sold), euros(charged), euros(received))}
-}
-
-// stock compares the pieces of each SKU: in the account, and with what shipping packed.
-func (b *books) stock() (found []string) {
-	packed := map[string]int{}
-	for _, parcel := range b.Shipping {
-		for _, item := range parcel.Items {
-			packed[item.SKU] += item.Quantity
-		}
-	}
-	for _, sku := range slices.Sorted(maps.Keys(b.Inventory.Stock)) {
-		s := b.Inventory.Stock[sku]
-		if s.Opening != s.OnHand+s.Held+s.Gone || s.OnHand < 0 {
-			found = append(found, fmt.Sprintf("stock of %s: %d at the start are not %d on hand, %d held and %d gone",
-				sku, s.Opening, s.OnHand, s.Held, s.Gone))
-		}
-		if s.Gone != packed[sku] {
-			found = append(found, fmt.Sprintf("stock of %s: %d are gone, and %d are in parcels", sku, s.Gone, packed[sku]))
-		}
-		if s.Held != 0 {
-			found = append(found, fmt.Sprintf("stock of %s: %d are held for orders", sku, s.Held))
-		}
-		delete(packed, sku)
-	}
-	for _, sku := range slices.Sorted(maps.Keys(packed)) {
-		found = append(found, fmt.Sprintf("stock of %s: %d are in parcels, and there never were any", sku, packed[sku]))
-	}
-	return found
+	return rows.Err()
 }

@@ -1,135 +1,74 @@
 package main
 
 import (
-	"io"
-	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 
-	"github.com/postbus/postbus/examples/shop/inventory"
-	"github.com/postbus/postbus/examples/shop/notifications"
-	"github.com/postbus/postbus/examples/shop/orders"
-	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/payments"
-	"github.com/postbus/postbus/examples/shop/shipping"
-	"github.com/postbus/postbus/transport/memory"
+	"github.com/postbus/postbus/store"
 )
-
-// workedThrough returns the books after three orders: one was shipped, one declined, one refused.
-func workedThrough(t *testing.T) (b books) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		tr := memory.New(memory.Config{})
-		defer tr.Close()
-		s, running, err := open(tr, nil, io.Discard, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := running.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		input := one + "\n" + strings.Replace(two, "card-2", payments.CardDeclined, 1) + "\n" + with("o-3", `{"sku":"yacht","quantity":1,"cents":1}`)
-		if err := s.feed(running).Run(t.Context(), strings.NewReader(input)); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if err := running.Stop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		b = s.books()
-	})
-	return b
-}
-
-// change replaces an entry of a book by what f makes of it.
-func change[V any](book map[string]V, key string, f func(*V)) {
-	v := book[key]
-	f(&v)
-	book[key] = v
-}
 
 // Every kind of entry that is wrong, missing or one too many is a fault.
 func TestFaults(t *testing.T) {
-	balanced := workedThrough(t)
-	if f := balanced.faults(); len(f) > 0 {
-		t.Fatalf("the books should balance: %q", f)
+	t.Parallel()
+	// One order was shipped, one declined, one refused.
+	file := filepath.Join(t.TempDir(), "shop.db")
+	input := one + "\n" + strings.Replace(two, "card-2", payments.CardDeclined, 1) + "\n" + with("o-3", `{"sku":"yacht","quantity":1,"cents":1}`)
+	run(t, input, "--orders", "-", "--transport", "sqlite:"+file+"?synchronous=off").expect(t, exitOK, "The books balance.")
+	balanced, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, tc := range map[string]struct {
-		spoil func(*books)
-		want  string
-	}{
-		"a line too many":           {func(b *books) { b.Lines++ }, "4 lines were read, and 3 are accounted for"},
-		"a duplicate that was none": {func(b *books) { b.Orders.Duplicates++ }, "3 lines were read, and 4"},
-		"not finished": {
-			func(b *books) { change(b.Orders.Orders, "o-1", func(o *orders.Order) { o.State = orders.Paid }) },
-			"order o-1: came no further than paid",
-		},
-		"charged twice": {
-			func(b *books) { change(b.Payments, "o-1", func(o *payments.Outcome) { o.Cents *= 2 }) },
-			"order o-1: shipped, but what it was charged is 1800, and should be 900",
-		},
-		"the bank has less": {func(b *books) { b.Bank["o-1"]-- }, "the bank received EUR 8.99"},
-		"the bank has none": {func(b *books) { delete(b.Bank, "o-1") }, "a receipt of the bank is false"},
-		"declined and charged": {
-			func(b *books) { b.Bank["o-2"] = 1 }, "order o-2: declined, but a receipt of the bank is true, and should be false",
-		},
-		"declined and not released": {
-			func(b *books) { change(b.Inventory.Holds, "o-2", func(h *inventory.Hold) { h.State = inventory.Held }) },
-			"order o-2: declined, but its stock is held, and should be released",
-		},
-		"declined and shipped":        {func(b *books) { b.Shipping["o-2"] = shipping.Parcel{} }, "order o-2: declined, but a parcel is true"},
-		"refused and asked for money": {func(b *books) { b.Payments["o-3"] = payments.Outcome{} }, "order o-3: refused, but a payment is true"},
-		"another thing in the parcel": {
-			func(b *books) {
-				change(b.Shipping, "o-1", func(p *shipping.Parcel) { p.Items = []orderevents.Item{{SKU: "cup", Quantity: 1}} })
-			},
-			"order o-1: shipped, but what is in its parcel is [{cup 1}], and should be [{cup 2}]",
-		},
-		"no mail": {func(b *books) { delete(b.Notifications, "o-2") }, "order o-2: declined, but a mail is false"},
-		"wrong mail": {
-			func(b *books) { change(b.Notifications, "o-2", func(m *notifications.Mail) { m.Shipped = true }) },
-			"order o-2: declined, but the good news is true",
-		},
-		"a stranger in stock":    {func(b *books) { b.Inventory.Holds["o-9"] = inventory.Hold{} }, "order o-9: in the books of inventory, and not"},
-		"a stranger's payment":   {func(b *books) { b.Payments["o-9"] = payments.Outcome{} }, "order o-9: in the books of payments"},
-		"a stranger at the bank": {func(b *books) { b.Bank["o-9"] = 0 }, "order o-9: in the books of the bank"},
-		"a stranger's parcel":    {func(b *books) { b.Shipping["o-9"] = shipping.Parcel{} }, "order o-9: in the books of shipping"},
-		"a stranger's mail":      {func(b *books) { b.Notifications["o-9"] = notifications.Mail{} }, "order o-9: in the books of notifications"},
-		"stock from nowhere": {
-			func(b *books) { change(b.Inventory.Stock, "cup", func(s *inventory.Stock) { s.OnHand++ }) },
-			"stock of cup: 2000 at the start are not 1999 on hand, 0 held and 2 gone",
-		},
-		"stock below nothing": {
-			func(b *books) {
-				change(b.Inventory.Stock, "cup", func(s *inventory.Stock) { *s = inventory.Stock{OnHand: -2, Gone: 2} })
-			},
-			"stock of cup: 0 at the start are not -2 on hand",
-		},
-		"stock still held": {
-			func(b *books) { change(b.Inventory.Stock, "jug", func(s *inventory.Stock) { s.OnHand--; s.Held++ }) },
-			"stock of jug: 1 are held for orders",
-		},
-		"stock without a parcel": {
-			func(b *books) { change(b.Inventory.Stock, "jug", func(s *inventory.Stock) { s.OnHand--; s.Gone++ }) },
-			"stock of jug: 1 are gone, and 0 are in parcels",
-		},
-		"a parcel without stock": {func(b *books) { delete(b.Inventory.Stock, "cup") }, "stock of cup: 2 are in parcels, and there never were any"},
-		"an event that was set aside": {
-			func(b *books) {
-				b.SetAside = []setAside{{Event: "orders.paid", Group: "shipping", Key: "o-1", Reason: io.EOF}}
-			},
-			"order o-1: orders.paid was set aside by shipping: EOF",
-		},
+	for name, tc := range map[string]struct{ spoil, want string }{
+		"a line too many":           {`insert into shop_lines values ('x', 4, '')`, "4 lines were read, and 3 are accounted for"},
+		"a duplicate that was none": {`insert into shop_submissions values ('x', 'o-1')`, "3 lines were read, and 4"},
+		"not finished":              {`update shop_orders set status = 'placed' where id = 'o-1'`, "order o-1: came no further than placed"},
+		"charged twice": {`update shop_payments set cents = 2 * cents where order_id = 'o-1'`,
+			"order o-1: shipped for 900 cents, but its payment is charged, of 1800 cents"},
+		"not charged":           {`delete from shop_payments where order_id = 'o-1'`, "but its payment is missing"},
+		"the bank has less":     {`update bank_account set cents = cents - 1`, "but the bank has received 899"},
+		"the bank has none":     {`delete from bank_account`, "but the bank has received 0"},
+		"declined and charged":  {`insert into bank_account values ('o-2', 1)`, "order o-2: declined for 1890 cents, but the bank has received 1"},
+		"declined and not let":  {`update shop_holds set status = 'held' where order_id = 'o-2'`, "order o-2: declined, but its stock is held"},
+		"declined and shipped":  {`insert into shop_parcels values ('o-2', '[]')`, "order o-2: declined, with items"},
+		"refused and asked":     {`insert into shop_payments values ('o-3', 'charged', 1, 0)`, "order o-3: refused for 1 cents, but its payment is charged"},
+		"another parcel":        {`update shop_parcels set items = '[{"sku":"cup","quantity":1}]'`, `in its parcel is [{"sku":"cup","quantity":1}]`},
+		"no mail":               {`delete from shop_mails where order_id = 'o-2'`, "order o-2: declined, but the mail about it says nothing"},
+		"wrong mail":            {`update shop_mails set about = 'shipped' where order_id = 'o-2'`, "order o-2: declined, but the mail about it says shipped"},
+		"a stranger in stock":   {`insert into shop_holds values ('o-9', '[]', 'gone')`, "order o-9: in the books of inventory, and not"},
+		"a stranger's payment":  {`insert into shop_payments values ('o-9', 'charged', 1, 0)`, "order o-9: in the books of payments"},
+		"a stranger's money":    {`insert into bank_account values ('o-9', 1)`, "order o-9: in the books of the bank"},
+		"a stranger's parcel":   {`insert into shop_parcels values ('o-9', '[]')`, "order o-9: in the books of shipping"},
+		"a stranger's mail":     {`insert into shop_mails values ('o-9', '', '', '')`, "order o-9: in the books of notifications"},
+		"stock from nowhere":    {`update shop_stock set on_hand = on_hand + 1 where sku = 'cup'`, "stock of cup: 2000 at the start are not 1999 on hand, 0 held and 2 gone"},
+		"stock below nothing":   {`update shop_stock set opening = 0, on_hand = -2 where sku = 'cup'`, "stock of cup: 0 at the start are not -2 on hand"},
+		"stock still held":      {`update shop_stock set on_hand = on_hand - 1, held = 1 where sku = 'jug'`, "stock of jug: 1 are held, and orders hold 0"},
+		"stock without parcel":  {`update shop_stock set on_hand = on_hand - 1, gone = 1 where sku = 'jug'`, "stock of jug: 1 are gone, and 0 are in parcels"},
+		"a parcel of nothing":   {`delete from shop_stock where sku = 'cup'`, "stock of cup: 0 are gone, and 2 are in parcels"},
+		"more held than stands": {`update shop_holds set status = 'held' where order_id = 'o-1'`, "stock of cup: 0 are held, and orders hold 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := balanced
-			b.Orders.Orders = maps.Clone(b.Orders.Orders)
-			b.Inventory.Stock, b.Inventory.Holds = maps.Clone(b.Inventory.Stock), maps.Clone(b.Inventory.Holds)
-			b.Payments, b.Bank = maps.Clone(b.Payments), maps.Clone(b.Bank)
-			b.Shipping, b.Notifications = maps.Clone(b.Shipping), maps.Clone(b.Notifications)
-			tc.spoil(&b)
-			if f := strings.Join(b.faults(), "\n"); !strings.Contains(f, tc.want) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "shop.db")
+			if err := os.WriteFile(file, balanced, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			url := "sqlite:" + file + "?synchronous=off"
+			db, err := store.Open(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.SQL().ExecContext(t.Context(), tc.spoil); err != nil {
+				t.Fatal(err)
+			}
+			var e ending
+			if err := e.audit(t.Context(), url); err != nil {
+				t.Fatal(err)
+			}
+			if f := strings.Join(e.faults, "\n"); !strings.Contains(f, tc.want) {
 				t.Errorf("faults:\n%s\nwant one that says %q", f, tc.want)
 			}
 		})

@@ -61,8 +61,8 @@ func (c *console) progress(t tally, end bool) {
 		return
 	}
 	c.shown, c.last = time.Now(), t
-	text := fmt.Sprintf("%d lines read: %d orders, %d shipped, %d declined, %d refused, %d duplicates, %d set aside",
-		t.lines, t.orders.Orders, t.orders.Shipped, t.orders.Declined, t.orders.Refused, t.orders.Duplicates, t.setAside)
+	text := fmt.Sprintf("%d lines read: %d orders, %d shipped, %d cancelled, %d duplicates, %d set aside", t.lines, t.orders,
+		t.shipped, t.declined+t.unpaid+t.refused, t.submissions-t.orders, t.setAside+t.unfit)
 	switch {
 	case !c.terminal:
 		fmt.Fprintln(c.out, text)

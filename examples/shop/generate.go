@@ -1,7 +1,8 @@
 //go:build ignore
 
 // This program writes orders.jsonl, always the same: 300 lines with 287 orders, of which one has a card that is
-// declined and one a card that fails twice, with 12 duplicates, and with one line that was cut off in the middle.
+// declined, one a card that fails twice and one a card whose payment is never confirmed, with 12 duplicates, and with one
+// line that was cut off in the middle.
 package main
 
 import (
@@ -43,6 +44,8 @@ func main() {
 			Card:     "card-" + strconv.Itoa(1000+random.IntN(9000)),
 		}
 		switch n {
+		case 9:
+			o.Card = "card-silent"
 		case 41:
 			o.Card = "card-declined"
 		case 76:

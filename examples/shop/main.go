@@ -1,5 +1,6 @@
-// Shop is a small modular monolith on Postbus. Five modules, each in a package of its own, know each other only by
-// events; a file of orders goes in, and in the end the books of all modules must agree. See --help.
+// Shop is a small modular monolith on Postbus: an fx application of modules that know each other only by events, with a
+// saga that leads each order through them. A file of orders goes in, and in the end the books of all modules must agree.
+// See --help.
 package main
 
 import (
@@ -7,15 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"github.com/postbus/postbus/bus"
-	"github.com/postbus/postbus/examples/shop/journal"
-	"github.com/postbus/postbus/transport"
+	"go.uber.org/fx"
+
+	"github.com/postbus/postbus/examples/shop/intake"
+	"github.com/postbus/postbus/store"
 )
 
 // Exit statuses.
@@ -30,27 +31,23 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	p := program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
-	os.Exit(p.run(ctx, os.Args[1:]))
+	os.Exit(p.run(ctx, os.Args[1:], os.Environ()))
 }
 
 // program is main without the process around it.
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	inside         []bus.Middleware // runs around each try of each handler, for tests that break something
+	more           fx.Option // of tests that break something; or nil
 }
 
 var errInterrupted = errors.New("interrupted")
 
-const (
-	// look is the time between two looks at how far the shop has come.
-	look = 10 * time.Millisecond
-	// drain bounds the time for handlers to finish in the end.
-	drain = 10 * time.Second
-)
+// look is the time between two looks at how far the shop has come.
+const look = 20 * time.Millisecond
 
 // run does the work and returns the exit status.
-func (p *program) run(ctx context.Context, args []string) int {
+func (p *program) run(ctx context.Context, args, environ []string) int {
 	o, status, done := parse(args, p.stdout, p.stderr)
 	if done {
 		return status
@@ -64,121 +61,115 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return fail(exitUsage, err)
 	}
 	defer input.Close()
-	t, err := transport.Open(ctx, o.transport)
+	place, err := o.place(environ)
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	defer t.Close()
-	kept, err := o.journal(ctx)
-	if err != nil {
-		return fail(exitUsage, err)
-	}
-	defer kept.Close()
-	con := newConsole(p.stderr)
-	s, b, err := open(t, kept, con, p.inside)
-	if err != nil {
-		return fail(exitUsage, err)
-	}
-	if err := b.Start(ctx); err != nil {
-		return fail(exitUsage, err)
-	}
-	feed := s.feed(b)
-	feed.Pace = o.pace()
-	began := time.Now()
-	unfinished := work(ctx, s, con, o.patience, func(ctx context.Context) error { return feed.Run(ctx, input) })
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-	defer cancel()
-	stopped := b.Stop(stop)
+	defer place.remove()
 
-	last, all := s.tally(), s.books()
-	con.progress(last, true)
-	e := ending{transport: o.transport, took: time.Since(began), faults: all.faults(), interrupted: unfinished == errInterrupted}
+	con := newConsole(p.stderr)
+	d := day{con: con, patience: o.patience}
+	parts := []fx.Option{shop(place.environ, con), fx.Populate(&d.db, &d.feed)}
+	if p.more != nil {
+		parts = append(parts, p.more)
+	}
+	app := fx.New(parts...)
+	if err := app.Err(); err != nil {
+		return fail(exitUsage, err)
+	}
+	start, cancel := context.WithTimeout(ctx, app.StartTimeout())
+	defer cancel()
+	if err := app.Start(start); err != nil {
+		return fail(exitUsage, err)
+	}
+	began := time.Now()
+	d.feed.Pace = o.pace()
+	unfinished := d.work(ctx, app, input)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StopTimeout())
+	defer cancel()
+	if err := app.Stop(stop); unfinished == nil {
+		unfinished = err
+	}
+
+	// The auditor comes when the shop is closed, and has nothing but the database.
+	e := ending{place: place.String(), took: time.Since(began), interrupted: unfinished == errInterrupted}
+	if err := e.audit(context.WithoutCancel(ctx), place.store); err != nil {
+		return fail(exitFailed, err)
+	}
+	con.progress(e.tally, true)
 	switch {
-	case unfinished != nil && all.Lines == 0 && !e.interrupted:
+	case unfinished != nil && e.lines == 0 && !e.interrupted:
 		return fail(exitUsage, fmt.Errorf("%s: %w", name, unfinished))
 	case unfinished != nil:
 		e.problem = unfinished.Error()
-	case all.Lines == 0:
+	case e.lines == 0:
 		return fail(exitFailed, fmt.Errorf("there is nothing in %s", name))
-	case len(all.Orders.Orders) == 0:
-		e.problem = fmt.Sprintf("none of the %d lines in %s is an order", all.Lines, name)
-	case stopped != nil:
-		e.problem = stopped.Error()
+	case e.orders == 0:
+		e.problem = fmt.Sprintf("none of the %d lines in %s is an order", e.lines, name)
+	}
+	if err := e.summarize(p.stdout); err != nil {
+		return fail(exitFailed, err)
 	}
 	switch {
 	case e.interrupted:
-		status = exitInterrupted
+		return exitInterrupted
 	case e.problem != "" || len(e.faults) > 0:
-		status = exitFailed
+		return exitFailed
 	}
-	if err := summarize(p.stdout, &all, last, e); err != nil {
-		return fail(max(status, exitFailed), err)
-	}
-	return status
+	return exitOK
 }
 
-// open makes the shop and its bus.
-func open(t transport.Transport, kept *journal.Journal, log io.Writer, inside []bus.Middleware) (*shop, *bus.Bus, error) {
-	s := &shop{kept: kept}
-	cfg := bus.Config{
-		Name:      "shop",
-		Transport: t,
-		Logger:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	}
-	s.configure(&cfg)
-	cfg.Middleware = append(cfg.Middleware, inside...)
-	b, err := bus.New(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	s.build(b)
-	if err := s.restore(); err != nil {
-		return nil, nil, err
-	}
-	s.wire(b)
-	return s, b, nil
+// day is a day of the running shop.
+type day struct {
+	db       *store.DB
+	feed     *intake.Feed
+	con      *console
+	patience time.Duration
 }
 
 // work feeds the shop and returns when all of what it was fed is settled. The error says why it is not.
-func work(ctx context.Context, s *shop, con *console, patience time.Duration, feed func(context.Context) error) error {
+func (d *day) work(ctx context.Context, app *fx.App, input io.Reader) error {
 	feeding, cancel := context.WithCancel(ctx)
-	defer cancel()
 	fed := make(chan error, 1)
-	go func() { fed <- feed(feeding) }()
-
+	go func() { fed <- d.feed.Run(feeding, input) }()
+	reading := true
+	defer func() {
+		cancel()
+		if reading {
+			<-fed
+		}
+	}()
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	var last tally
 	var failed error
-	moved, reading := time.Now(), true
+	moved := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			if reading {
-				<-fed
-			}
 			return errInterrupted
+		case s := <-app.Wait():
+			return fmt.Errorf("the application has ended by itself, with exit code %d", s.ExitCode)
 		case failed = <-fed:
 			reading = false // what was read before a failure is to come to its end all the same
-			if failed != nil && ctx.Err() != nil {
-				return errInterrupted
-			}
 		case <-ticker.C:
 		}
-		now := s.tally()
-		con.progress(now, false)
+		now, err := count(ctx, d.db)
+		switch {
+		case ctx.Err() != nil:
+			return errInterrupted
+		case err != nil:
+			return err
+		}
+		d.con.progress(now, false)
 		settled := now.settled()
 		switch {
 		case settled && !reading:
 			return failed
 		case settled || now != last: // what is settled waits for input, and does so for as long as it takes
 			last, moved = now, time.Now()
-		case time.Since(moved) >= patience:
-			cancel()
-			if reading {
-				<-fed
-			}
-			err := fmt.Errorf("patience ran out: nothing has moved for %v", patience)
+		case time.Since(moved) >= d.patience:
+			err := fmt.Errorf("patience ran out: nothing has moved for %v", d.patience)
 			if failed != nil {
 				err = fmt.Errorf("%w; and before that: %w", err, failed)
 			}

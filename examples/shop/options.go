@@ -2,17 +2,20 @@ package main
 
 import (
 	"bytes"
-	"context"
+	"cmp"
 	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/postbus/postbus/examples/shop/journal"
+	"github.com/postbus/postbus/config"
 )
 
 // builtIn are the orders of a day: see generate.go.
@@ -30,20 +33,29 @@ type options struct {
 const usage = `Usage: shop [flags]
 
 A small shop of five modules (orders, inventory, payments, shipping, notifications)
-that know each other only by events. It puts a file of orders on the bus line by line,
-works until each order has come to its end, and compares the books of the modules.
+that know each other only by events, and a saga that leads each order through them.
+It puts a file of orders on the bus line by line, works until each order has come to
+its end, and compares the books of the modules.
 
 Flags:
 %s
+Environment:
+  POSTBUS_TRANSPORT=amqp://…     what carries the messages, if --transport does not say
+  POSTBUS_STORE=postgres://…     the database of the books: PostgreSQL, MySQL or SQLite
+and the other variables of a Postbus program, such as POSTBUS_GROUPS__ORDERS__WORKERS=2.
+Without them everything is in a temporary SQLite file. With a database, the shop can be
+killed at any moment and started again.
+
 A line is an order in JSON:
   {"id":"o-1","customer":"ada@example.com","card":"card-1","items":[{"sku":"cup","quantity":2,"cents":450}]}
 Lines that are no orders are set aside, and orders that came before are ignored.
-The card "card-declined" is declined; "card-flaky" makes the bank time out twice.
+The card "card-declined" is declined, "card-flaky" makes the bank time out twice, and
+the payment by "card-silent" is never confirmed.
 
 Exit status:
   0    all orders have come to their end, and the books balance
   1    they do not, no line was an order, or the summary cannot be written
-  2    wrong flags, or the input or the transport cannot be opened
+  2    wrong flags, or the input, the transport or the database cannot be opened
   130  interrupted (Ctrl-C): what was begun is finished, the summary is partial
 `
 
@@ -54,7 +66,7 @@ func parse(args []string, stdout, stderr io.Writer) (o options, status int, done
 	flags.SetOutput(&text)
 	flags.Usage = func() {}
 	flags.StringVar(&o.orders, "orders", "", "read the orders from `FILE`; - is standard input (default: the built-in day)")
-	flags.StringVar(&o.transport, "transport", "memory:", "the `URL` of what carries the messages")
+	flags.StringVar(&o.transport, "transport", "", "the `URL` of what carries the messages, such as memory: or sqlite:shop.db")
 	o.patience = 30 * time.Second
 	flags.Var((*span)(&o.patience), "patience", "give up when nothing has moved for this `TIME`")
 	flags.Float64Var(&o.rate, "rate", 0, "put at most `N` lines per second on the bus; 0 is no limit")
@@ -102,15 +114,72 @@ func (s *span) Set(text string) error {
 	return nil
 }
 
-// journal opens the journal of the shop's books: where messages survive the program, the books must. It is in the file
-// of an SQLite transport; on other transports there is none, and it is nil.
-func (o *options) journal(ctx context.Context) (*journal.Journal, error) {
-	file, ok := strings.CutPrefix(o.transport, "sqlite:")
-	file, _, _ = strings.Cut(file, "?")
-	if !ok || file == ":memory:" {
-		return nil, nil
+// place is where messages travel and where the books are.
+type place struct {
+	transport, store string
+	environ          []string // that says so
+	temporary        string   // a folder; or empty
+}
+
+// ofTransports are the parameters of URLs that are not those of a database.
+var ofTransports = []string{"lease", "poll_interval", "partitions", "retention", "stall_warning", "payload"}
+
+// place finds out where to work: what --transport and the environment say, and otherwise in a temporary file. The books
+// are in the database of the transport, if it has one and POSTBUS_STORE names none.
+func (o *options) place(environ []string) (p place, err error) {
+	for _, v := range environ {
+		name, value, _ := strings.Cut(v, "=")
+		switch name {
+		case "POSTBUS_TRANSPORT":
+			p.transport = value
+		case "POSTBUS_STORE":
+			p.store = value
+		}
 	}
-	return journal.Open(ctx, "sqlite:"+file)
+	p.transport = cmp.Or(o.transport, p.transport)
+	switch scheme, rest, _ := strings.Cut(p.transport, ":"); {
+	case p.store != "":
+		p.transport = cmp.Or(p.transport, p.store)
+	case scheme == "sqlite" && rest != ":memory:", scheme == "mysql", strings.HasPrefix(scheme, "postgres"):
+		u, err := url.Parse(p.transport)
+		if err != nil {
+			return p, errors.New("the URL of the transport cannot be read (its text is withheld, for it can hold a password)")
+		}
+		q := u.Query()
+		for _, name := range ofTransports {
+			q.Del(name)
+		}
+		u.RawQuery = q.Encode()
+		p.store = u.String()
+	default:
+		if p.temporary, err = os.MkdirTemp("", "shop"); err != nil {
+			return p, err
+		}
+		p.store = "sqlite:" + filepath.Join(p.temporary, "shop.db") + "?synchronous=off"
+		p.transport = cmp.Or(p.transport, p.store)
+	}
+	p.environ = append(slices.Clone(environ), "POSTBUS_TRANSPORT="+p.transport, "POSTBUS_STORE="+p.store)
+	return p, nil
+}
+
+func (p place) remove() {
+	if p.temporary != "" {
+		_ = os.RemoveAll(p.temporary)
+	}
+}
+
+// String has no passwords.
+func (p place) String() string {
+	books, messages := config.URL(p.store).String(), config.URL(p.transport).String()
+	if p.temporary != "" {
+		books = "in a temporary file"
+	} else {
+		books = "in " + books
+	}
+	if p.transport == p.store || messages == "" {
+		return books
+	}
+	return books + ", over " + messages
 }
 
 // input opens what is to be read, and names it.

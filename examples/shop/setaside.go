@@ -1,135 +1,80 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-	"sync"
+
+	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/examples/shop/intake"
-	"github.com/postbus/postbus/examples/shop/journal"
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/middleware"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 )
 
 // shelf keeps the messages that cannot be handled: the shop's quarantine.
-type shelf struct {
-	mu      sync.Mutex
-	entries map[string]setAside // by group and message, so that a redelivery makes no second
-	lines   int                 // of the entries, those that are lines of input
-	kept    *journal.Journal
+type shelf struct{ box *outbox.Box }
+
+func newShelf(lc fx.Lifecycle, db *store.DB) middleware.Quarantine {
+	tables.Create(lc, db, `create table if not exists shop_shelf (id varchar(200) primary key, number varchar(16), event text, consumer text, about text, reason text, payload text)`)
+	return shelf{outbox.New(db, outbox.Config{})}
 }
 
-const shelfBook = "set aside"
-
-// keptAside is how a journal keeps an entry.
-type keptAside struct {
-	Entry  setAside
-	Reason string
-}
-
-func (s *shelf) restore(j *journal.Journal) error {
-	s.kept = j
-	return journal.Load(j, shelfBook, func(id string, k keptAside) {
-		k.Entry.Reason = errors.New(k.Reason)
-		s.enter(id, k.Entry)
+func (s shelf) Put(ctx context.Context, d *bus.Delivery, cause error) error {
+	m, err := d.Encoded()
+	if err != nil {
+		return err
+	}
+	return s.box.Tx(ctx, func(tx *outbox.Tx) error {
+		_, err := tables.Insert(ctx, tx, `shop_shelf (id, number, event, consumer, about, reason, payload)`, d.Group+"/"+m.ID, m.Metadata[intake.MetadataLine],
+			m.Name, d.Group, m.Key, cause.Error(), oneLine(cut(m.Payload)))
+		return err
 	})
 }
 
 // setAside is a message that cannot be handled, or a line that could not travel.
 type setAside struct {
-	Line   int // its number in the input; 0 if it is not a line
-	Event  string
-	Group  string // empty if it never came to one
-	Key    string
-	Text   []byte // the payload, byte by byte
-	Reason error  `json:"-"`
+	line              int // its number in the input; 0 if it is not a line
+	event, group, key string
+	reason, text      string
 }
 
-// Put keeps a delivery. It implements middleware.Quarantine.
-func (s *shelf) Put(ctx context.Context, d *bus.Delivery, reason error) error {
-	e := setAside{Event: d.Message().Name, Group: d.Group, Key: d.Message().Key, Text: d.Message().Payload, Reason: reason}
-	if line, ok := d.Message().Value.(intake.Line); ok { // handed over by reference, without a payload
-		e.Text = []byte(line.String())
+func (s setAside) String() string {
+	if s.line == 0 {
+		return fmt.Sprintf("order %s: %s was set aside by %s: %s", s.key, s.event, s.group, oneLine(s.reason))
 	}
-	if d.Message().Name == intake.LineName {
-		e.Line, _ = strconv.Atoi(d.Message().Metadata[intake.MetadataLine])
+	shown := fmt.Sprintf("line %d: %s", s.line, oneLine(s.reason))
+	if s.text != "" {
+		shown += "\n      " + oneLine(s.text)
 	}
-	s.add(d.Group+"/"+d.Message().ID, e)
-	return s.kept.Sync(ctx)
+	return shown
 }
 
-// refuse keeps a line that the transport did not take.
-func (s *shelf) refuse(number int, text []byte, err error) {
-	s.add("/"+strconv.Itoa(number), setAside{Line: number, Event: intake.LineName, Text: text, Reason: fmt.Errorf("cannot travel: %w", err)})
-}
-
-func (s *shelf) add(id string, e setAside) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.kept.Put(shelfBook, id, keptAside{e, e.Reason.Error()})
-	s.enter(id, e)
-}
-
-func (s *shelf) enter(id string, e setAside) {
-	if s.entries == nil {
-		s.entries = map[string]setAside{}
-	}
-	if _, known := s.entries[id]; !known {
-		if e.Event == intake.LineName {
-			s.lines++
+func listAside(ctx context.Context, db *store.DB) (all []setAside, err error) {
+	for _, query := range []string{
+		`select number, event, consumer, about, reason, payload from shop_shelf order by id`,
+		`select number, '', '', '', refused, '' from shop_lines where refused <> '' order by number`,
+	} {
+		err := each(ctx, db, query, func(c ...any) error {
+			line, _ := strconv.Atoi(c[0].(string))
+			all = append(all, setAside{line, c[1].(string), c[2].(string), c[3].(string), c[4].(string), c[5].(string)})
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	s.entries[id] = e
+	return all, nil
 }
 
-// list returns what is set aside: the lines in their order, and then the rest.
-func (s *shelf) list() []setAside {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.SortedFunc(maps.Values(s.entries), func(a, b setAside) int {
-		if (a.Line == 0) != (b.Line == 0) {
-			return cmp.Compare(b.Line, a.Line)
-		}
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Event, b.Event))
-	})
-}
-
-// sums returns how many lines are set aside, and how many messages in all.
-func (s *shelf) sums() (lines, all int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lines, len(s.entries)
-}
-
-// retries counts what comes more than once, by the key of the message: the order.
-type retries struct {
-	mu    sync.Mutex
-	tries map[string]int // beyond the first, by key
-	total int
-}
-
-// count is a middleware. It belongs inside of the chain's retry, where each try passes by.
-func (r *retries) count(next bus.Handler) bus.Handler {
-	return func(ctx context.Context, d *bus.Delivery) error {
-		if d.Tries > 0 || d.Attempt > 1 {
-			r.mu.Lock()
-			if r.tries == nil {
-				r.tries = map[string]int{}
-			}
-			r.tries[d.Message().Key]++
-			r.total++
-			r.mu.Unlock()
-		}
-		return next(ctx, d)
+// cut keeps as much of a payload as can be shown: it may have many megabytes.
+func cut(text []byte) string {
+	const most = 1 << 10
+	if len(text) > most {
+		return string(text[:most]) + "…"
 	}
-}
-
-func (r *retries) sums() (orders, tries int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.tries), r.total
+	return string(text)
 }

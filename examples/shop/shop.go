@@ -1,136 +1,59 @@
 package main
 
 import (
-	"errors"
-	"sync/atomic"
+	"io"
+	"log/slog"
+
+	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/codec"
+	"github.com/postbus/postbus/config/configfx"
+	"github.com/postbus/postbus/examples/shop/checkout"
 	"github.com/postbus/postbus/examples/shop/intake"
 	"github.com/postbus/postbus/examples/shop/inventory"
-	"github.com/postbus/postbus/examples/shop/journal"
 	"github.com/postbus/postbus/examples/shop/notifications"
 	"github.com/postbus/postbus/examples/shop/orders"
 	"github.com/postbus/postbus/examples/shop/payments"
 	"github.com/postbus/postbus/examples/shop/shipping"
-	"github.com/postbus/postbus/middleware"
+	"github.com/postbus/postbus/outbox/outboxfx"
+	"github.com/postbus/postbus/saga/sagafx"
+	"github.com/postbus/postbus/store/storefx"
+
+	// What POSTBUS_TRANSPORT and POSTBUS_STORE can name.
+	_ "github.com/postbus/postbus/transport/memory"
+	_ "github.com/postbus/postbus/transport/mysql"
+	_ "github.com/postbus/postbus/transport/postgres"
+	_ "github.com/postbus/postbus/transport/rabbitmq"
+	_ "github.com/postbus/postbus/transport/sqlite"
 )
 
-// opening is the stock at the start of the day, in pieces.
-var opening = map[string]int{
-	"apron": 400, "bowl": 900, "cup": 2000, "fork": 3000, "jug": 500,
-	"knife": 3000, "plate": 2500, "spoon": 3000, "teapot": 300, "tray": 600,
-}
+// shop is the application: this is the only place that knows all modules, and they know each other only by what they
+// publish. Where messages travel and where the books are is said by the environment, in the form of os.Environ.
+func shop(environ []string, log io.Writer) fx.Option {
+	return fx.Options(
+		configfx.Load("", environ),
+		storefx.Module,
+		busfx.Module,
+		outboxfx.Module,
+		sagafx.Module,
 
-// shop is all modules. It is the only place that knows all of them, and they know each other only by what they publish.
-type shop struct {
-	orders        *orders.Module
-	inventory     *inventory.Module
-	payments      *payments.Module
-	shipping      *shipping.Module
-	notifications *notifications.Module
-	bank          payments.Bank
+		intake.Module,
+		orders.Module,
+		checkout.Module,
+		inventory.Module,
+		payments.Module,
+		shipping.Module,
+		notifications.Module,
 
-	shelf   shelf
-	retries retries
-	read    atomic.Int64 // lines
-
-	kept *journal.Journal // nil where nothing survives
-	fed  map[string]bool  // lines of earlier runs
-}
-
-// build makes the modules; they publish to events.
-func (s *shop) build(events bus.Publisher) {
-	events = s.kept.Publisher(events)
-	s.orders = orders.New(events)
-	s.inventory = inventory.New(events, opening)
-	s.payments = payments.New(events, &s.bank)
-	s.shipping = shipping.New(events)
-	s.notifications = notifications.New()
-}
-
-const fedBook = "lines"
-
-// restore reads what an earlier run has kept in the journal.
-func (s *shop) restore() error {
-	s.fed = map[string]bool{}
-	errs := []error{journal.Load(s.kept, fedBook, func(id string, _ bool) { s.fed[id] = true })}
-	s.read.Store(int64(len(s.fed)))
-	for _, book := range []interface{ Restore(*journal.Journal) error }{
-		s.orders, s.inventory, s.payments, &s.bank, s.shipping, s.notifications,
-	} {
-		errs = append(errs, book.Restore(s.kept))
-	}
-	return errors.Join(append(errs, s.shelf.restore(s.kept))...)
-}
-
-// configure sets what the shop needs of its bus.
-func (s *shop) configure(cfg *bus.Config) {
-	// Three tries in process, then again as another delivery, and what cannot be handled goes to the shelf.
-	cfg.Middleware = middleware.Standard(middleware.StandardConfig{
-		Quarantine: &s.shelf,
-		Log:        middleware.LogConfig{Logger: cfg.Logger},
-	})
-	cfg.Middleware = append(cfg.Middleware, s.retries.count, s.kept.Middleware)
-	cfg.Codecs = []codec.Codec{intake.Codec}
-}
-
-// wire declares the handlers of all modules.
-func (s *shop) wire(b *bus.Bus) {
-	s.orders.Wire(b)
-	s.inventory.Wire(b)
-	s.payments.Wire(b)
-	s.shipping.Wire(b)
-	s.notifications.Wire(b)
-}
-
-// feed returns what puts lines on the bus.
-func (s *shop) feed(events bus.Publisher) *intake.Feed {
-	return &intake.Feed{
-		Events: events, Read: func() { s.read.Add(1) }, Refused: s.shelf.refuse,
-		Known: func(id string) bool { return s.fed[id] },
-		Fed:   func(id string) { s.kept.Put(fedBook, id, true) },
-	}
-}
-
-// tally is how far the shop has come. Two that are equal mean that nothing has moved in between.
-type tally struct {
-	lines    int
-	setAside int // lines
-	failed   int // other messages that were set aside
-	orders   orders.Counts
-	retried  int // orders
-	tries    int
-	held     int // orders with stock put aside
-	mails    int
-}
-
-func (s *shop) tally() tally {
-	t := tally{lines: int(s.read.Load()), orders: s.orders.Counts(), held: s.inventory.Held(), mails: s.notifications.Sent()}
-	all := 0
-	t.setAside, all = s.shelf.sums()
-	t.failed = all - t.setAside
-	t.retried, t.tries = s.retries.sums()
-	return t
-}
-
-// settled reports whether everything that was read has come to its end, by the books of the modules: no transport can
-// be asked, for some do not know what others still have to do.
-func (t tally) settled() bool {
-	return t.lines == t.orders.Orders+t.orders.Duplicates+t.setAside &&
-		t.orders.Final == t.orders.Orders && t.mails == t.orders.Orders && t.held == 0
-}
-
-// books returns a copy of all books.
-func (s *shop) books() books {
-	return books{
-		Lines:         int(s.read.Load()),
-		SetAside:      s.shelf.list(),
-		Orders:        s.orders.Ledger(),
-		Inventory:     s.inventory.Ledger(),
-		Payments:      s.payments.Ledger(),
-		Bank:          s.bank.Account(),
-		Shipping:      s.shipping.Ledger(),
-		Notifications: s.notifications.Ledger(),
-	}
+		fx.Provide(newShelf),
+		// Lines of input travel byte by byte as they came.
+		fx.Decorate(func(cfg bus.Config) bus.Config {
+			cfg.Codecs = []codec.Codec{intake.Codec}
+			return cfg
+		}),
+		fx.Supply(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))),
+		fx.NopLogger,
+	)
 }

@@ -2,112 +2,102 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/postbus/postbus/examples/shop/orders"
+	"github.com/postbus/postbus/store"
 )
 
-// ending says how the work ended, for the summary.
+// ending is how the work ended, and what the books say about it.
 type ending struct {
-	transport   string
+	tally
+	place       string
 	took        time.Duration
 	problem     string // why it is no success, besides the faults; empty if there is nothing
 	interrupted bool   // the faults are then what is still open
 	faults      []string
+	setAside    []setAside
+}
+
+// audit reads the books.
+func (e *ending) audit(ctx context.Context, url string) (err error) {
+	db, err := store.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if e.tally, err = count(ctx, db); err != nil {
+		return err
+	}
+	if e.setAside, err = listAside(ctx, db); err != nil {
+		return err
+	}
+	for _, s := range e.setAside {
+		if s.line == 0 {
+			e.faults = append(e.faults, s.String())
+		}
+	}
+	found, err := audit(ctx, db)
+	e.faults = append(e.faults, found...)
+	if accounted := e.submissions + e.tally.setAside + e.unfit; accounted != e.lines {
+		e.faults = append(e.faults, fmt.Sprintf("%d lines were read, and %d are accounted for: %d are orders, %d set aside, %d could not travel",
+			e.lines, accounted, e.submissions, e.tally.setAside, e.unfit))
+	}
+	return err
 }
 
 // mostShown is how many entries of a list the summary shows.
 const mostShown = 20
 
 // summarize writes what a person wants to know in the end. The error is that of writing it.
-func summarize(out io.Writer, b *books, t tally, e ending) error {
+func (e *ending) summarize(out io.Writer) error {
 	w := &bytes.Buffer{}
-	tell(w, b, t, e)
-	if _, err := w.WriteTo(out); err != nil {
-		return fmt.Errorf("the summary cannot be written: %w", err)
-	}
-	return nil
-}
-
-func tell(w *bytes.Buffer, b *books, t tally, e ending) {
-	state := map[orders.State]int{}
-	var open int
-	for _, o := range b.Orders.Orders {
-		if state[o.State]++; !o.State.Final() {
-			open++
-		}
-	}
-	var charged int64
-	cards, mails := 0, len(b.Notifications)
-	for _, o := range b.Payments {
-		if charged += o.Cents; !o.Declined {
-			cards++
-		}
-	}
-	row := func(name string, n int, more string, args ...any) {
-		fmt.Fprintf(w, "  %-20s %6d", name, n)
-		if more != "" {
-			fmt.Fprintf(w, "   "+more, args...)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintf(w, "\nThe shop worked for %v, on the transport %s\n\n", e.took.Round(time.Millisecond), e.transport)
-	row("lines read", b.Lines, "")
-	row("orders in", len(b.Orders.Orders), "")
-	row("duplicates ignored", b.Orders.Duplicates, "")
-	row("set aside", len(b.SetAside), "")
+	row := func(name string, n int, more string) { fmt.Fprintf(w, "  %-20s %6d%s\n", name, n, more) }
+	fmt.Fprintf(w, "\nThe shop worked for %v, %s:\n\n", e.took.Round(time.Millisecond), e.place)
+	row("lines read", e.lines, "")
+	row("orders in", e.orders, "")
+	row("duplicates ignored", e.submissions-e.orders, "")
+	row("set aside", len(e.setAside), "")
 	fmt.Fprintln(w)
-	row("charged", cards, "%s", euros(charged))
-	row("declined", state[orders.Declined], "")
-	row("refused", state[orders.Refused], "(unknown, or out of stock)")
-	row("shipped", state[orders.Shipped], "")
-	row("customers told", mails, "")
-	row("retried", t.retried, "%d more tries", t.tries)
-	if open > 0 {
-		row("not finished", open, "")
+	row("shipped", e.shipped, "")
+	row("out of stock", e.refused, "")
+	row("card declined", e.declined, "")
+	row("never paid", e.unpaid, "")
+	row("charged", e.charged, "   "+euros(e.cents))
+	row("customers told", e.mails, "")
+	row("retried", e.retried, fmt.Sprintf("   %d more tries", e.retries))
+	if e.placed > 0 {
+		row("not finished", e.placed, "")
 	}
-	if len(b.SetAside) > 0 {
-		fmt.Fprintln(w, "\nSet aside:")
-		for i, a := range b.SetAside {
-			if i == mostShown {
-				fmt.Fprintf(w, "  … and %d more\n", len(b.SetAside)-i)
-				break
-			}
-			where := "order " + a.Key
-			if a.Line != 0 {
-				where = fmt.Sprintf("line %d", a.Line)
-			}
-			fmt.Fprintf(w, "  %s: %s\n      %s\n", where, oneLine(a.Reason), oneLine(cut(a.Text)))
-		}
-	}
+	list(w, "Set aside", e.setAside)
 	if e.problem != "" {
 		fmt.Fprintf(w, "\nFAILED: %s.\n", e.problem)
 	}
 	switch {
 	case len(e.faults) == 0:
 		fmt.Fprintln(w, "\nThe books balance.")
-		return
 	case e.interrupted:
-		fmt.Fprintln(w, "\nStill open:")
+		list(w, "Still open", e.faults)
 	default:
-		fmt.Fprintln(w, "\nTHE BOOKS DO NOT BALANCE:")
+		list(w, "THE BOOKS DO NOT BALANCE", e.faults)
 	}
-	for i, fault := range e.faults {
-		if i == mostShown {
-			fmt.Fprintf(w, "  … and %d more\n", len(e.faults)-i)
-			break
-		}
-		fmt.Fprintf(w, "  %s\n", fault)
+	if _, err := w.WriteTo(out); err != nil {
+		return fmt.Errorf("the summary cannot be written: %w", err)
 	}
+	return nil
 }
 
-// cut keeps as much of a payload as can be shown: it may have many megabytes.
-func cut(text []byte) string {
-	const most = 1 << 10
-	if len(text) > most {
-		return string(text[:most]) + "…"
+func list[T any](w io.Writer, title string, entries []T) {
+	if len(entries) > 0 {
+		fmt.Fprintf(w, "\n%s:\n", title)
 	}
-	return string(text)
+	for i, e := range entries {
+		if i == mostShown {
+			fmt.Fprintf(w, "  … and %d more\n", len(entries)-i)
+			break
+		}
+		fmt.Fprintf(w, "  %v\n", e)
+	}
 }

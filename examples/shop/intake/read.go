@@ -11,7 +11,12 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/fx"
+
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -25,25 +30,27 @@ var ErrTooLong = fmt.Errorf("longer than %d MiB", MaxLine>>20)
 // MetadataLine is the metadata under which the number of the line travels.
 const MetadataLine = "line"
 
+// Module is the intake in an application.
+var Module = fx.Module("intake", fx.Provide(New))
+
 // Feed puts the lines of an input on the bus.
 type Feed struct {
-	Events bus.Publisher
 	// Pace is the pause after each line. Default: none.
 	Pace time.Duration
-	// Known, if set, reports whether a line is on the bus, from an earlier run; it is passed over.
-	Known func(id string) bool
-	// Fed, if set, is called when a line is on the bus, or refused.
-	Fed func(id string)
-	// Read is called for each line before it is published. Empty lines do not count.
-	Read func()
-	// Refused is called for each line that cannot travel: it is too long, or the transport does not take it.
-	Refused func(number int, text []byte, err error)
+
+	box *outbox.Box
+}
+
+// New makes the feed, and its table when the application starts.
+func New(lc fx.Lifecycle, db *store.DB, box *outbox.Box) *Feed {
+	tables.Create(lc, db, `create table if not exists shop_lines (id varchar(64) primary key, number int, refused text)`)
+	return &Feed{box: box}
 }
 
 // Run publishes the lines of r until its end, or until ctx ends. If r then blocks in Read, the goroutine that reads is
 // left behind: nothing else can end the reading of a terminal.
 func (f *Feed) Run(ctx context.Context, r io.Reader) error {
-	lines, failed := make(chan numbered), make(chan error, 1)
+	lines, failed := make(chan numbered, batch), make(chan error, 1)
 	go func() {
 		defer close(lines)
 		failed <- scan(ctx, r, lines)
@@ -52,50 +59,77 @@ func (f *Feed) Run(ctx context.Context, r io.Reader) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case l, more := <-lines:
+		case first, more := <-lines:
 			if !more {
 				return <-failed
 			}
-			if err := f.publish(ctx, l); err != nil {
+			news, err := f.publish(ctx, f.together(first, lines))
+			if err != nil {
 				return err
+			}
+			if news && !pause(ctx, f.Pace) {
+				return ctx.Err()
 			}
 		}
 	}
 }
 
-func (f *Feed) publish(ctx context.Context, l numbered) error {
-	if f.Known != nil && f.Known(l.id()) {
-		return nil
-	}
-	f.Read()
-	err := l.err
-	if err == nil {
-		event := l.event() // its ID tells a second copy from another line
-		for err = f.Events.Publish(ctx, event); errors.Is(err, transport.ErrOutcomeUnknown) && pause(ctx, again); {
-			err = f.Events.Publish(ctx, event)
+// batch is how many lines are published in one transaction, at most.
+const batch = 100
+
+// together returns a line and those that can be published with it.
+func (f *Feed) together(first numbered, more <-chan numbered) []numbered {
+	all := []numbered{first}
+	for f.Pace == 0 && len(all) < batch {
+		select {
+		case l, ok := <-more:
+			if !ok {
+				return all
+			}
+			all = append(all, l)
+		default:
+			return all
 		}
 	}
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, ErrTooLong), errors.Is(err, transport.ErrTooLarge), errors.Is(err, transport.ErrInvalid):
-		f.Refused(l.number, l.text, err)
-	default:
-		return fmt.Errorf("line %d: %w", l.number, err)
-	}
-	if f.Fed != nil {
-		f.Fed(l.id())
-	}
-	if !pause(ctx, f.Pace) {
-		return ctx.Err()
-	}
-	return nil
+	return all
 }
 
-// again is the pause before a line is published once more, because nobody knows whether it was published: the broker went
-// away before it confirmed.
-const again = 100 * time.Millisecond
+// publish puts lines on the bus, and notes in the same transaction that they are there: a line that is read again, after a
+// kill, is passed over. One that cannot travel is noted alone. It reports whether any line is new.
+func (f *Feed) publish(ctx context.Context, lines []numbered) (news bool, err error) {
+	err = f.box.Tx(ctx, func(tx *outbox.Tx) error {
+		var events []bus.Event
+		for _, l := range lines {
+			refused := ""
+			if l.err != nil {
+				refused = "cannot travel: " + l.err.Error()
+			}
+			first, err := tables.Insert(ctx, tx, `shop_lines (id, number, refused)`, l.id(), l.number, refused)
+			if err != nil {
+				return err
+			}
+			news = news || first
+			if first && l.err == nil {
+				events = append(events, l.event())
+			}
+		}
+		return tx.Publish(ctx, events...)
+	})
+	switch unfit := errors.Is(err, transport.ErrTooLarge) || errors.Is(err, transport.ErrInvalid); {
+	case unfit && len(lines) == 1:
+		lines[0].err = err
+		return f.publish(ctx, lines)
+	case unfit:
+		for _, l := range lines {
+			if _, err := f.publish(ctx, []numbered{l}); err != nil {
+				return news, err
+			}
+		}
+	case err != nil:
+		return news, fmt.Errorf("line %d: %w", lines[0].number, err)
+	}
+	return news, nil
+}
 
 // pause reports whether it lasted for d; ctx ended otherwise.
 func pause(ctx context.Context, d time.Duration) bool {

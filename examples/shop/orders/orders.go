@@ -1,112 +1,87 @@
-// Package orders takes orders on and leads each to its end: it tells the other modules, by events, how far an order has
-// come, and listens to what they make of it.
+// Package orders takes orders on, and keeps what became of them.
 package orders
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
+	"go.uber.org/fx"
+
 	"github.com/postbus/postbus/bus"
-	"github.com/postbus/postbus/examples/shop/inventory/stockevents"
-	"github.com/postbus/postbus/examples/shop/journal"
-	"github.com/postbus/postbus/examples/shop/orders/orderevents"
-	"github.com/postbus/postbus/examples/shop/payments/paymentevents"
+	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/outbox/outboxfx"
+	"github.com/postbus/postbus/store"
 )
 
-// Group is the name under which the module consumes.
-const Group = "orders"
+// Module is the module in an application.
+var Module = fx.Module("orders",
+	fx.Provide(New),
+	outboxfx.Handle("orders", (*Orders).submitted),
+	outboxfx.Handle("orders", (*Orders).shipped),
+	outboxfx.Handle("orders", (*Orders).cancelled),
+)
 
-// Module is the orders module.
-type Module struct {
-	events bus.Publisher
-	book   book
+// Orders is the module. Its handlers take effect once, with what they write and publish: see outbox.Handle.
+type Orders struct{}
+
+// New makes the module, and its tables when the application starts.
+func New(lc fx.Lifecycle, db *store.DB) *Orders {
+	tables.Create(lc, db,
+		`create table if not exists shop_orders (id varchar(64) primary key, customer text, card text, items text, cents bigint, status varchar(16))`,
+		`create table if not exists shop_submissions (message varchar(64) primary key, order_id varchar(64))`)
+	return &Orders{}
 }
 
-// New makes the module; it publishes to events.
-func New(events bus.Publisher) *Module {
-	return &Module{events: events, book: book{orders: map[string]Order{}, duplicates: map[string]bool{}}}
-}
-
-// Restore reads the books of an earlier run from j, and keeps them there from now on.
-func (m *Module) Restore(j *journal.Journal) error { return m.book.restore(j) }
-
-// Wire declares the module's handlers.
-func (m *Module) Wire(b *bus.Bus) {
-	bus.Handle(b, Group, m.submitted)
-	bus.Handle(b, Group, m.reserved)
-	bus.Handle(b, Group, m.refused)
-	bus.Handle(b, Group, m.charged)
-	bus.Handle(b, Group, m.declined)
-	bus.Handle(b, Group, m.shipped)
-}
-
-// Ledger returns a copy of the books.
-func (m *Module) Ledger() Ledger { return m.book.ledger() }
-
-// Counts returns the sums of the books.
-func (m *Module) Counts() Counts { return m.book.sums() }
-
-// submitted takes a line of input. What is wrong with the line itself is Permanent: no repetition mends it.
-func (m *Module) submitted(ctx context.Context, e submission) error {
+// submitted takes a line of input. What is wrong with the line itself is Permanent: no repetition mends it. A second line
+// with the same order is a duplicate, which is counted and does nothing.
+func (*Orders) submitted(ctx context.Context, tx *outbox.Tx, e submission) error {
 	o, err := e.order()
 	if err != nil {
 		return bus.Permanent(err)
 	}
-	// Two lines can name one order, and one line can be delivered twice. Only the first is a duplicate: the line that
-	// the order came with is finished the second time, if it was not the first time.
-	message := ""
-	if d, ok := bus.DeliveryFrom(ctx); ok {
-		message = d.Message().ID
-	}
-	duplicate, err := m.book.take(o, message)
+	items, err := json.Marshal(o.Items)
 	if err != nil {
-		return bus.Permanent(err)
+		return err
 	}
-	if duplicate {
-		return nil
-	}
-	return m.events.Publish(ctx, orderevents.Placed{OrderID: o.ID, Items: o.Items})
-}
-
-func (m *Module) reserved(ctx context.Context, e stockevents.Reserved) error {
-	return m.step(ctx, e.OrderID, Placed, Reserved, "", func(o Order) bus.Event {
-		return orderevents.Payable{OrderID: o.ID, Card: o.Card, Cents: o.Cents}
-	})
-}
-
-func (m *Module) refused(ctx context.Context, e stockevents.Refused) error {
-	return m.step(ctx, e.OrderID, Placed, Refused, e.Reason, cancelled)
-}
-
-func (m *Module) charged(ctx context.Context, e paymentevents.Charged) error {
-	return m.step(ctx, e.OrderID, Reserved, Paid, "", func(o Order) bus.Event {
-		return orderevents.Paid{OrderID: o.ID, Customer: o.Customer, Items: o.Items}
-	})
-}
-
-func (m *Module) declined(ctx context.Context, e paymentevents.Declined) error {
-	return m.step(ctx, e.OrderID, Reserved, Declined, e.Reason, cancelled)
-}
-
-func (m *Module) shipped(ctx context.Context, e shipmentevents.Shipped) error {
-	return m.step(ctx, e.OrderID, Paid, Shipped, "", nil)
-}
-
-func cancelled(o Order) bus.Event {
-	return orderevents.Cancelled{OrderID: o.ID, Customer: o.Customer, Reason: o.Reason}
-}
-
-// step moves an order on and publishes what follows from it. The books come first: the answer to an event can arrive
-// before Publish has returned. So an order that has just this state already may not have told anybody, and tells again;
-// one that is further has been heard.
-func (m *Module) step(ctx context.Context, id string, from, to State, reason string, follows func(Order) bus.Event) error {
-	o, err := m.book.move(id, from, to, reason)
+	first, err := tables.Insert(ctx, tx, `shop_orders (id, customer, card, items, cents, status)`,
+		o.OrderID, o.Customer, o.Card, string(items), o.Cents, "placed")
 	if err != nil {
-		return fmt.Errorf("order %q: %w", id, err)
+		return err
 	}
-	if o.State != to || follows == nil {
-		return nil
+	if !first {
+		var same int
+		err := tables.Row(ctx, tx, `select count(*) from shop_orders where id = ? and customer = ? and card = ? and items = ? and cents = ?`,
+			o.OrderID, o.Customer, o.Card, string(items), o.Cents).Scan(&same)
+		switch {
+		case err != nil:
+			return err
+		case same == 0:
+			return bus.Permanent(fmt.Errorf("order %q is known with another content", o.OrderID))
+		}
 	}
-	return m.events.Publish(ctx, follows(o))
+	line, _ := bus.DeliveryFrom(ctx)
+	if _, err := tables.Insert(ctx, tx, `shop_submissions (message, order_id)`, line.Message().ID, o.OrderID); err != nil || !first {
+		return err
+	}
+	return tx.Publish(ctx, o)
+}
+
+func (*Orders) shipped(ctx context.Context, tx *outbox.Tx, e shipmentevents.Shipped) error {
+	return end(ctx, tx, e.OrderID, "shipped")
+}
+
+func (*Orders) cancelled(ctx context.Context, tx *outbox.Tx, e checkoutevents.Cancelled) error {
+	return end(ctx, tx, e.OrderID, string(e.Outcome))
+}
+
+func end(ctx context.Context, tx *outbox.Tx, orderID, status string) error {
+	rows, err := tables.Exec(ctx, tx, `update shop_orders set status = ? where id = ? and status = 'placed'`, status, orderID)
+	if err == nil && rows == 0 {
+		return bus.Permanent(fmt.Errorf("order %q is %s, and is unknown or has ended", orderID, status))
+	}
+	return err
 }

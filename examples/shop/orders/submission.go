@@ -35,7 +35,7 @@ func (submission) EventName() string { return "intake.line" }
 var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // order returns the order, or all that is wrong with it.
-func (s submission) order() (Order, error) {
+func (s submission) order() (orderevents.Placed, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if !validID.MatchString(s.ID) {
@@ -50,7 +50,7 @@ func (s submission) order() (Order, error) {
 	if len(s.Items) == 0 || len(s.Items) > maxItems {
 		bad("%d items: there must be 1 to %d", len(s.Items), maxItems)
 	}
-	o := Order{ID: s.ID, Customer: s.Customer, Card: s.Card, State: Placed}
+	o := orderevents.Placed{OrderID: s.ID, Customer: s.Customer, Card: s.Card}
 	for i, item := range s.Items[:min(len(s.Items), maxItems)] {
 		if item.Quantity < 1 || item.Quantity > maxQuantity {
 			bad("item %d: quantity %d must be 1 to %d", i+1, item.Quantity, maxQuantity)
@@ -62,7 +62,7 @@ func (s submission) order() (Order, error) {
 		o.Cents += int64(item.Quantity) * item.Cents
 	}
 	if len(errs) > 0 {
-		return Order{}, fmt.Errorf("not a valid order: %w", errors.Join(errs...))
+		return orderevents.Placed{}, fmt.Errorf("not a valid order: %w", errors.Join(errs...))
 	}
 	return o, nil
 }

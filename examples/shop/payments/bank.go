@@ -3,66 +3,67 @@ package payments
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 
-	"github.com/postbus/postbus/examples/shop/journal"
+	"go.uber.org/fx"
+
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 )
 
 // Cards that Bank treats specially; it charges any other.
 const (
 	CardDeclined = "card-declined" // declined
 	CardFlaky    = "card-flaky"    // times out twice, then is charged
+	CardSilent   = "card-silent"   // waits for a confirmation that never comes
 )
 
 // ErrTimeout: the bank did not answer.
 var ErrTimeout = errors.New("bank: no answer")
 
-// Bank is a Gateway that stands in for a real one. Its account is a second record of the money.
+// Bank is a Gateway that stands in for a real one. Its account is a second record of the money, which has nothing to do
+// with the transactions of the shop.
 type Bank struct {
+	box *outbox.Box
+
 	mu       sync.Mutex
-	received map[string]int64 // by order
-	timeouts map[string]int   // by order
-	kept     *journal.Journal
+	timeouts map[string]int // by order
 }
 
-const account = "bank"
-
-// Restore reads the account of an earlier run from j, and keeps it there from now on: a real bank would not forget.
-func (b *Bank) Restore(j *journal.Journal) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.kept, b.received, b.timeouts = j, map[string]int64{}, map[string]int{}
-	return journal.Load(j, account, func(orderID string, cents int64) { b.received[orderID] = cents })
+// NewBank makes the bank, and its account when the application starts.
+func NewBank(lc fx.Lifecycle, db *store.DB, box *outbox.Box) Gateway {
+	tables.Create(lc, db, `create table if not exists bank_account (order_id varchar(64) primary key, cents bigint)`)
+	return &Bank{box: box, timeouts: map[string]int{}}
 }
-
-var _ Gateway = (*Bank)(nil)
 
 // Charge implements Gateway.
-func (b *Bank) Charge(_ context.Context, orderID, card string, cents int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, done := b.received[orderID]; done {
-		return nil
-	}
-	if b.received == nil {
-		b.received, b.timeouts = map[string]int64{}, map[string]int{}
-	}
+func (b *Bank) Charge(ctx context.Context, orderID, card string, cents int64) error {
 	switch {
 	case card == CardDeclined:
 		return ErrDeclined
-	case card == CardFlaky && b.timeouts[orderID] < 2:
-		b.timeouts[orderID]++
+	case card == CardSilent:
+		return ErrPending
+	case card == CardFlaky && b.timeout(orderID):
 		return ErrTimeout
 	}
-	b.received[orderID] = cents
-	b.kept.Put(account, orderID, cents)
-	return nil
+	return b.box.Tx(ctx, func(tx *outbox.Tx) error {
+		_, err := tables.Insert(ctx, tx, `bank_account (order_id, cents)`, orderID, cents)
+		return err
+	})
 }
 
-// Account returns the cents received, by order.
-func (b *Bank) Account() map[string]int64 {
+// Refund implements Gateway.
+func (b *Bank) Refund(ctx context.Context, orderID string) error {
+	return b.box.Tx(ctx, func(tx *outbox.Tx) error {
+		_, err := tables.Exec(ctx, tx, `update bank_account set cents = 0 where order_id = ?`, orderID)
+		return err
+	})
+}
+
+func (b *Bank) timeout(orderID string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return maps.Clone(b.received)
+	b.timeouts[orderID]++
+	return b.timeouts[orderID] <= 2
 }

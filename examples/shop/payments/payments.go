@@ -5,105 +5,84 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"sync"
+
+	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/bus"
-	"github.com/postbus/postbus/examples/shop/journal"
-	"github.com/postbus/postbus/examples/shop/orders/orderevents"
+	"github.com/postbus/postbus/bus/busfx"
+	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/payments/paymentevents"
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 )
 
-// Group is the name under which the module consumes.
-const Group = "payments"
+// Module is the module in an application.
+var Module = fx.Module("payments",
+	fx.Provide(New, NewBank),
+	busfx.Handle("payments", (*Payments).payable),
+	busfx.Handle("payments", (*Payments).unpayable),
+)
 
 // Gateway moves the money.
 type Gateway interface {
-	// Charge charges a card, once however often it is called for one order. An error that matches ErrDeclined is
-	// final; after any other it is to be called again.
+	// Charge charges a card, once however often it is called for one order. An error that matches ErrDeclined or
+	// ErrPending is an answer; after any other it is to be called again.
 	Charge(ctx context.Context, orderID, card string, cents int64) error
+	// Refund undoes what Charge has done, if it has done anything. It can be called again.
+	Refund(ctx context.Context, orderID string) error
 }
 
-// ErrDeclined: the card's issuer does not pay.
-var ErrDeclined = errors.New("card declined")
+// Answers of a Gateway.
+var (
+	ErrDeclined = errors.New("card declined")
+	ErrPending  = errors.New("waits for the customer")
+)
 
-// Outcome is what the books say about an order.
-type Outcome struct {
-	Cents    int64  // that were charged
-	Declined bool   // no money moved
-	Reason   string // why not
-}
-
-// Module is the payments module.
-type Module struct {
-	events  bus.Publisher
+// Payments is the module. It calls the gateway before its transaction, for no rollback undoes that; what it writes and
+// publishes then takes effect once, as with outbox.Handle.
+type Payments struct {
 	gateway Gateway
-	book    book
+	box     *outbox.Box
 }
 
-// book is the module's state.
-type book struct {
-	mu       sync.Mutex
-	outcomes map[string]Outcome // by order
-	kept     *journal.Journal
+// New makes the module, and its table when the application starts.
+func New(lc fx.Lifecycle, db *store.DB, box *outbox.Box, gateway Gateway) *Payments {
+	tables.Create(lc, db,
+		`create table if not exists shop_payments (order_id varchar(64) primary key, status varchar(16), cents bigint, retries int)`)
+	return &Payments{gateway, box}
 }
 
-// New makes the module; it publishes to events.
-func New(events bus.Publisher, gateway Gateway) *Module {
-	return &Module{events: events, gateway: gateway, book: book{outcomes: map[string]Outcome{}}}
-}
-
-// Restore reads the books of an earlier run from j, and keeps them there from now on.
-func (m *Module) Restore(j *journal.Journal) error {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	m.book.kept = j
-	return journal.Load(j, Group, func(orderID string, entry Outcome) { m.book.outcomes[orderID] = entry })
-}
-
-// Wire declares the module's handlers.
-func (m *Module) Wire(b *bus.Bus) {
-	bus.Handle(b, Group, m.payable)
-}
-
-// Ledger returns a copy of the books, by order.
-func (m *Module) Ledger() map[string]Outcome {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	return maps.Clone(m.book.outcomes)
-}
-
-// payable charges once for each order, and gives the same answer however often it is asked. A gateway in trouble is an
-// error, so that the order comes again; a declined card is an answer.
-func (m *Module) payable(ctx context.Context, e orderevents.Payable) error {
-	outcome, known := m.book.get(e.OrderID)
-	if !known {
-		switch err := m.gateway.Charge(ctx, e.OrderID, e.Card, e.Cents); {
-		case errors.Is(err, ErrDeclined):
-			outcome = Outcome{Declined: true, Reason: err.Error()}
-		case err != nil:
-			return fmt.Errorf("charge order %q: %w", e.OrderID, err)
-		default:
-			outcome = Outcome{Cents: e.Cents}
+// payable charges an order. A gateway in trouble is an error, so that the message comes again; a declined card is an answer.
+func (p *Payments) payable(ctx context.Context, e checkoutevents.Payable) error {
+	var status string
+	var answer bus.Event
+	switch err := p.gateway.Charge(ctx, e.OrderID, e.Card, e.Cents); {
+	case errors.Is(err, ErrDeclined):
+		status, answer = "declined", paymentevents.Declined{OrderID: e.OrderID, Reason: err.Error()}
+	case errors.Is(err, ErrPending):
+		status, answer = "pending", paymentevents.Pending{OrderID: e.OrderID}
+	case err != nil:
+		return fmt.Errorf("charge order %q: %w", e.OrderID, err)
+	default:
+		status, answer = "charged", paymentevents.Charged{OrderID: e.OrderID, Cents: e.Cents}
+	}
+	d, _ := bus.DeliveryFrom(ctx)
+	return p.box.Once(ctx, func(tx *outbox.Tx) error {
+		_, err := tables.Insert(ctx, tx, `shop_payments (order_id, status, cents, retries)`, e.OrderID, status, e.Cents, d.Tries-1)
+		if err != nil {
+			return err
 		}
-		m.book.set(e.OrderID, outcome)
-	}
-	if outcome.Declined {
-		return m.events.Publish(ctx, paymentevents.Declined{OrderID: e.OrderID, Reason: outcome.Reason})
-	}
-	return m.events.Publish(ctx, paymentevents.Charged{OrderID: e.OrderID, Cents: outcome.Cents})
+		return tx.Publish(ctx, answer)
+	})
 }
 
-func (b *book) get(orderID string) (Outcome, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	o, ok := b.outcomes[orderID]
-	return o, ok
-}
-
-func (b *book) set(orderID string, o Outcome) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.outcomes[orderID] = o
-	b.kept.Put(Group, orderID, o)
+func (p *Payments) unpayable(ctx context.Context, e checkoutevents.Unpayable) error {
+	if err := p.gateway.Refund(ctx, e.OrderID); err != nil {
+		return fmt.Errorf("refund order %q: %w", e.OrderID, err)
+	}
+	return p.box.Once(ctx, func(tx *outbox.Tx) error {
+		_, err := tables.Exec(ctx, tx, `update shop_payments set status = 'refunded' where order_id = ? and status <> 'declined'`, e.OrderID)
+		return err
+	})
 }

@@ -3,77 +3,40 @@ package shipping
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"sync"
+	"encoding/json"
 
-	"github.com/postbus/postbus/bus"
-	"github.com/postbus/postbus/examples/shop/journal"
-	"github.com/postbus/postbus/examples/shop/orders/orderevents"
+	"go.uber.org/fx"
+
+	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
+	"github.com/postbus/postbus/examples/shop/tables"
+	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/outbox/outboxfx"
+	"github.com/postbus/postbus/store"
 )
 
-// Group is the name under which the module consumes.
-const Group = "shipping"
+// Module is the module in an application.
+var Module = fx.Module("shipping",
+	fx.Provide(New),
+	outboxfx.Handle("shipping", (*Shipping).paid),
+)
 
-// Parcel is what the books say about an order.
-type Parcel struct {
-	Number string
-	Items  []orderevents.Item
+// Shipping is the module.
+type Shipping struct{}
+
+// New makes the module, and its table when the application starts.
+func New(lc fx.Lifecycle, db *store.DB) *Shipping {
+	tables.Create(lc, db, `create table if not exists shop_parcels (order_id varchar(64) primary key, items text)`)
+	return &Shipping{}
 }
 
-// Module is the shipping module.
-type Module struct {
-	events bus.Publisher
-	book   book
-}
-
-// book is the module's state.
-type book struct {
-	mu      sync.Mutex
-	parcels map[string]Parcel // by order
-	kept    *journal.Journal
-}
-
-// New makes the module; it publishes to events.
-func New(events bus.Publisher) *Module {
-	return &Module{events: events, book: book{parcels: map[string]Parcel{}}}
-}
-
-// Restore reads the books of an earlier run from j, and keeps them there from now on.
-func (m *Module) Restore(j *journal.Journal) error {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	m.book.kept = j
-	return journal.Load(j, Group, func(orderID string, entry Parcel) { m.book.parcels[orderID] = entry })
-}
-
-// Wire declares the module's handlers.
-func (m *Module) Wire(b *bus.Bus) {
-	bus.Handle(b, Group, m.paid)
-}
-
-// Ledger returns a copy of the books, by order.
-func (m *Module) Ledger() map[string]Parcel {
-	m.book.mu.Lock()
-	defer m.book.mu.Unlock()
-	return maps.Clone(m.book.parcels)
-}
-
-// paid packs one parcel for each order, and gives the same answer however often it is asked.
-func (m *Module) paid(ctx context.Context, e orderevents.Paid) error {
-	p := m.book.pack(e.OrderID, e.Items)
-	return m.events.Publish(ctx, shipmentevents.Shipped{OrderID: e.OrderID, Customer: e.Customer, Parcel: p.Number})
-}
-
-func (b *book) pack(orderID string, items []orderevents.Item) Parcel {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p, ok := b.parcels[orderID]
-	if !ok {
-		p = Parcel{Number: fmt.Sprintf("P%06d", len(b.parcels)+1), Items: items}
-		b.parcels[orderID] = p
-		b.kept.Put(Group, orderID, p)
+func (*Shipping) paid(ctx context.Context, tx *outbox.Tx, e checkoutevents.Paid) error {
+	items, err := json.Marshal(e.Items)
+	if err != nil {
+		return err
 	}
-	return p
+	if _, err := tables.Exec(ctx, tx, `insert into shop_parcels (order_id, items) values (?, ?)`, e.OrderID, string(items)); err != nil {
+		return err
+	}
+	return tx.Publish(ctx, shipmentevents.Shipped{OrderID: e.OrderID, Customer: e.Customer, Parcel: "P-" + e.OrderID})
 }

@@ -13,6 +13,17 @@ func (Charged) EventName() string { return "payments.charged" }
 // EventKey implements bus.Keyed.
 func (e Charged) EventKey() string { return e.OrderID }
 
+// Pending says that the bank waits for the customer to confirm; Charged or Declined may follow.
+type Pending struct {
+	OrderID string `json:"order_id"`
+}
+
+// EventName implements bus.Event.
+func (Pending) EventName() string { return "payments.pending" }
+
+// EventKey implements bus.Keyed.
+func (e Pending) EventKey() string { return e.OrderID }
+
 // Declined says that the card of an order was declined; no money moved.
 type Declined struct {
 	OrderID string `json:"order_id"`
