@@ -15,6 +15,8 @@ var (
 	ErrUnsupported = errors.New("transport: unsupported")
 	// ErrTooLarge: the payload is larger than Capabilities.MaxPayload.
 	ErrTooLarge = errors.New("transport: payload too large")
+	// ErrNoTopic: nobody has published to the topic or joined it.
+	ErrNoTopic = errors.New("transport: no such topic")
 	// ErrOutcomeUnknown: the connection was lost before the far side answered; the messages may have been published.
 	// Publishing them again can make duplicates, with equal IDs.
 	ErrOutcomeUnknown = errors.New("transport: outcome unknown")

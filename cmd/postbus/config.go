@@ -2,28 +2,43 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/postbus/postbus/config"
 )
 
-func configCommand(_ context.Context, args, environ []string, stdout io.Writer) error {
-	switch {
-	case len(args) == 2 && args[0] == "check":
-		cfg, err := config.Load(args[1], environ)
-		if err != nil {
+func configCheckCommand() *command {
+	return &command{
+		name: "config check", args: "FILE", least: 1, most: 1,
+		short: "Print the effective configuration without secrets, or every mistake of it",
+		long:  "The variables POSTBUS_… count, as they do for the program.",
+		examples: []string{
+			"postbus config check shop.yaml",
+			"POSTBUS_GROUPS__BILLING__WORKERS=32 postbus config check shop.yaml",
+		},
+		run: func(_ context.Context, c *call) error {
+			cfg, err := config.Load(c.args[0], c.environ)
+			if err != nil {
+				return err
+			}
+			effective, err := cfg.Effective()
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(c.stdout, effective)
 			return err
-		}
-		effective, err := cfg.Effective()
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(stdout, effective)
-		return err
-	case len(args) == 1 && args[0] == "schema":
-		_, err := stdout.Write(config.Schema())
-		return err
+		},
 	}
-	return fmt.Errorf("%w: postbus config check FILE, or postbus config schema", errUsage)
+}
+
+func configSchemaCommand() *command {
+	return &command{
+		name:     "config schema",
+		short:    "Print the JSON schema of the configuration, for editors",
+		examples: []string{"postbus config schema > schema.json"},
+		run: func(_ context.Context, c *call) error {
+			_, err := c.stdout.Write(config.Schema())
+			return err
+		},
+	}
 }

@@ -1,9 +1,13 @@
-// Postbus is the operator's tool.
+// Postbus is the operator's tool: it looks at groups, sends and watches messages, and works off the quarantine.
 //
-//	postbus config check FILE   the effective configuration without secrets, or every mistake
-//	postbus config schema       the JSON schema of the file
+//	postbus help              the commands
+//	postbus help COMMAND      one of them, with examples; also postbus COMMAND --help
 //
-// It exits with 1 if what it was asked to check is wrong, or failed, and with 2 if it was not asked rightly.
+// It exits with 0 if all went well, with 1 if something failed, or what it was to check is wrong, and with 2 if it was
+// not called rightly.
+//
+// What it prints for people has control characters escaped, for texts of messages and errors can hold what does harm on a
+// terminal. With --json it prints one JSON object a line.
 package main
 
 import (
@@ -11,11 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
+	"syscall"
 
 	_ "github.com/postbus/postbus/transport/memory"
 	_ "github.com/postbus/postbus/transport/mysql"
@@ -24,33 +26,56 @@ import (
 	_ "github.com/postbus/postbus/transport/sqlite"
 )
 
-// commands by name. A command writes what was asked for to stdout.
-var commands = map[string]func(ctx context.Context, args, environ []string, stdout io.Writer) error{
-	"config": configCommand,
+// commands are all there are, in the order of the help.
+var commands = []func() *command{
+	groupsCommand, sendCommand, tailCommand,
+	configCheckCommand, configSchemaCommand,
 }
 
-// errUsage begins errors of who calls.
-var errUsage = errors.New("usage")
+// Exit codes.
+const (
+	exitOK = iota
+	exitFailure
+	exitUsage
+)
 
 func main() {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := execute(ctx, os.Args[1:], &call{environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr})
 	cancel()
-	if err == nil {
-		return
-	}
-	fmt.Fprintln(os.Stderr, err)
-	if errors.Is(err, errUsage) {
-		os.Exit(2)
-	}
-	os.Exit(1)
+	os.Exit(code)
 }
 
-func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	if len(args) > 0 {
-		if command := commands[args[0]]; command != nil {
-			return command(ctx, args[1:], environ, stdout)
-		}
+// execute runs a command line and returns the exit code.
+func execute(ctx context.Context, args []string, c *call) int {
+	err := run(ctx, args, c)
+	var wrong *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrong):
+		fmt.Fprintf(c.stderr, "postbus: %s\n", escapeLines(err.Error()))
+		return exitUsage
+	default:
+		fmt.Fprintf(c.stderr, "postbus: %s\n", escapeLines(err.Error()))
+		return exitFailure
 	}
-	return fmt.Errorf("%w: postbus COMMAND …, of %s", errUsage, strings.Join(slices.Sorted(maps.Keys(commands)), ", "))
+}
+
+// usageError is a mistake of who calls.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// call is one run of the program.
+type call struct {
+	environ        []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	args []string // those that are no flags
+	json bool
+	connection
 }

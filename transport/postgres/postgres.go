@@ -78,6 +78,7 @@ var (
 	_ transport.Transport      = (*Transport)(nil)
 	_ transport.StatusReporter = (*Transport)(nil)
 	_ transport.Pinger         = (*Transport)(nil)
+	_ transport.Tailer         = (*Transport)(nil)
 )
 
 // New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
@@ -151,6 +152,11 @@ func (t *Transport) Status(ctx context.Context) ([]transport.GroupStatus, error)
 
 // Ping implements transport.Pinger.
 func (t *Transport) Ping(ctx context.Context) error { return t.log.Ping(ctx) }
+
+// Tail implements transport.Tailer.
+func (t *Transport) Tail(ctx context.Context, topic string, start transport.Start, f func(m *transport.Message) error) error {
+	return t.log.Tail(ctx, topic, start, f)
+}
 
 // Close implements transport.Transport.
 func (t *Transport) Close() error { return t.log.Close() }
