@@ -7,35 +7,21 @@ import (
 
 	"go.uber.org/fx"
 
-	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/examples/shop/intake"
-	"github.com/postbus/postbus/examples/shop/tables"
 	"github.com/postbus/postbus/middleware"
-	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/middleware/quarantine"
 	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
 )
 
-// shelf keeps the messages that cannot be handled: the shop's quarantine.
-type shelf struct{ box *outbox.Box }
-
-func newShelf(lc fx.Lifecycle, db *store.DB) middleware.Quarantine {
-	tables.Create(lc, db, `create table if not exists shop_shelf (id varchar(200) primary key, number varchar(16), event text, consumer text, about text, reason text, payload text)`)
-	return shelf{outbox.New(db, outbox.Config{})}
+// newQuarantine makes the quarantine, where messages go that cannot be handled.
+func newQuarantine(lc fx.Lifecycle, db *store.DB, t transport.Transport) (*quarantine.Store, middleware.Quarantine) {
+	q := quarantine.New(db, quarantine.Config{Transport: t})
+	lc.Append(fx.StartHook(q.Prepare))
+	return q, q
 }
 
-func (s shelf) Put(ctx context.Context, d *bus.Delivery, cause error) error {
-	m, err := d.Encoded()
-	if err != nil {
-		return err
-	}
-	return s.box.Tx(ctx, func(tx *outbox.Tx) error {
-		_, err := tables.Insert(ctx, tx, `shop_shelf (id, number, event, consumer, about, reason, payload)`, d.Group+"/"+m.ID, m.Metadata[intake.MetadataLine],
-			m.Name, d.Group, m.Key, cause.Error(), oneLine(cut(m.Payload)))
-		return err
-	})
-}
-
-// setAside is a message that cannot be handled, or a line that could not travel.
+// setAside is a message in quarantine, or a line that could not travel.
 type setAside struct {
 	line              int // its number in the input; 0 if it is not a line
 	event, group, key string
@@ -53,21 +39,27 @@ func (s setAside) String() string {
 	return shown
 }
 
+// listAside returns the first of what is set aside.
 func listAside(ctx context.Context, db *store.DB) (all []setAside, err error) {
-	for _, query := range []string{
-		`select number, event, consumer, about, reason, payload from shop_shelf order by id`,
-		`select number, '', '', '', refused, '' from shop_lines where refused <> '' order by number`,
-	} {
-		err := each(ctx, db, query, func(c ...any) error {
-			line, _ := strconv.Atoi(c[0].(string))
-			all = append(all, setAside{line, c[1].(string), c[2].(string), c[3].(string), c[4].(string), c[5].(string)})
-			return nil
-		})
+	q := quarantine.New(db, quarantine.Config{})
+	entries, _, err := q.List(ctx, quarantine.Filter{}, quarantine.Page{Limit: mostShown + 1})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		r, err := q.Show(ctx, e.ID)
 		if err != nil {
 			return nil, err
 		}
+		line, _ := strconv.Atoi(r.Message.Metadata[intake.MetadataLine])
+		all = append(all, setAside{line, e.Event, e.Group, e.Key, e.Error, cut(r.Message.Payload)})
 	}
-	return all, nil
+	err = each(ctx, db, `select number, refused from shop_lines where refused <> '' order by number`, func(c ...any) error {
+		line, err := strconv.Atoi(c[0].(string))
+		all = append(all, setAside{line: line, reason: c[1].(string)})
+		return err
+	})
+	return all, err
 }
 
 // cut keeps as much of a payload as can be shown: it may have many megabytes.

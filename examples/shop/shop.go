@@ -47,7 +47,7 @@ func shop(environ []string, log io.Writer) fx.Option {
 		shipping.Module,
 		notifications.Module,
 
-		fx.Provide(newShelf),
+		fx.Provide(newQuarantine),
 		// Lines of input travel byte by byte as they came.
 		fx.Decorate(func(cfg bus.Config) bus.Config {
 			cfg.Codecs = []codec.Codec{intake.Codec}

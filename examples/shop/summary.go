@@ -59,7 +59,7 @@ func (e *ending) summarize(out io.Writer) error {
 	row("lines read", e.lines, "")
 	row("orders in", e.orders, "")
 	row("duplicates ignored", e.submissions-e.orders, "")
-	row("set aside", len(e.setAside), "")
+	row("set aside", e.tally.setAside+e.failed+e.unfit, "")
 	fmt.Fprintln(w)
 	row("shipped", e.shipped, "")
 	row("out of stock", e.refused, "")
@@ -71,7 +71,7 @@ func (e *ending) summarize(out io.Writer) error {
 	if e.placed > 0 {
 		row("not finished", e.placed, "")
 	}
-	list(w, "Set aside", e.setAside)
+	list(w, "Set aside", e.setAside, e.tally.setAside+e.failed+e.unfit)
 	if e.problem != "" {
 		fmt.Fprintf(w, "\nFAILED: %s.\n", e.problem)
 	}
@@ -79,9 +79,9 @@ func (e *ending) summarize(out io.Writer) error {
 	case len(e.faults) == 0:
 		fmt.Fprintln(w, "\nThe books balance.")
 	case e.interrupted:
-		list(w, "Still open", e.faults)
+		list(w, "Still open", e.faults, len(e.faults))
 	default:
-		list(w, "THE BOOKS DO NOT BALANCE", e.faults)
+		list(w, "THE BOOKS DO NOT BALANCE", e.faults, len(e.faults))
 	}
 	if _, err := w.WriteTo(out); err != nil {
 		return fmt.Errorf("the summary cannot be written: %w", err)
@@ -89,13 +89,14 @@ func (e *ending) summarize(out io.Writer) error {
 	return nil
 }
 
-func list[T any](w io.Writer, title string, entries []T) {
+// list writes the first entries of all there are.
+func list[T any](w io.Writer, title string, entries []T, all int) {
 	if len(entries) > 0 {
 		fmt.Fprintf(w, "\n%s:\n", title)
 	}
 	for i, e := range entries {
 		if i == mostShown {
-			fmt.Fprintf(w, "  … and %d more\n", len(entries)-i)
+			fmt.Fprintf(w, "  … and %d more\n", all-i)
 			break
 		}
 		fmt.Fprintf(w, "  %v\n", e)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/postbus/postbus/examples/shop/intake"
+	"github.com/postbus/postbus/middleware/quarantine"
 	"github.com/postbus/postbus/store"
 )
 
@@ -30,14 +32,19 @@ func count(ctx context.Context, db *store.DB) (t tally, err error) {
 		(select count(*) from shop_payments where status = 'charged'),
 		(select coalesce(sum(cents), 0) from shop_payments where status = 'charged'),
 		(select count(*) from shop_mails), (select count(*) from shop_holds where status = 'held'),
-		(select count(*) from shop_payments where retries > 0), (select coalesce(sum(retries), 0) from shop_payments),
-		(select count(*) from shop_shelf where number <> ''), (select count(*) from shop_shelf where number = '')`,
+		(select count(*) from shop_payments where retries > 0), (select coalesce(sum(retries), 0) from shop_payments)`,
 	).Scan(&t.lines, &t.unfit, &t.submissions, &t.orders, &t.placed, &t.shipped, &t.declined, &t.unpaid, &t.refused,
-		&t.charged, &t.cents, &t.mails, &t.held, &t.retried, &t.retries, &t.setAside, &t.failed)
+		&t.charged, &t.cents, &t.mails, &t.held, &t.retried, &t.retries)
 	if err != nil {
 		return t, fmt.Errorf("books: %w", err)
 	}
-	return t, nil
+	q := quarantine.New(db, quarantine.Config{})
+	if t.setAside, err = q.Count(ctx, quarantine.Filter{Event: intake.LineName}); err != nil {
+		return t, err
+	}
+	all, err := q.Count(ctx, quarantine.Filter{})
+	t.failed = all - t.setAside
+	return t, err
 }
 
 // settled reports whether everything that was read has come to its end, by the books of the modules: no transport can be
