@@ -42,6 +42,11 @@ func (c *consumer) consume(token int64, w *window, woken <-chan struct{}) {
 			t.giveBack()
 			return
 		}
+		if t.shedding() {
+			t.giveBack()
+			c.s.l.wake(leaseText(c.s.t.Name))
+			return
+		}
 		now := time.Now()
 		if !now.Before(t.retryAt) && t.mustSave(now) {
 			if !t.save(ctx, l.cfg.Lease) {
@@ -65,12 +70,30 @@ func (c *consumer) consume(token int64, w *window, woken <-chan struct{}) {
 	}
 }
 
+// shedding reports whether the lease is to be given up now: who has to, waits for what it has handed out, so that the next
+// owner does not overtake it. If that takes longer than a lease, it goes on for as long, and tries again.
+func (t *turn) shedding() bool {
+	c, now := t.c, time.Now()
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	switch {
+	case c.sheds.IsZero():
+		return false
+	case len(t.w.handed) == 0:
+		return true
+	case now.Sub(c.sheds) > c.s.l.cfg.Lease:
+		c.sheds, c.keeps = time.Time{}, now.Add(c.s.l.cfg.Lease)
+		poke(c.s.wake)
+	}
+	return false
+}
+
 // drop forgets the window: its tags are not valid any more.
 func (c *consumer) drop() {
 	c.s.mu.Lock()
 	c.lastTag = c.w.tags
 	c.s.handed -= len(c.w.handed)
-	c.w = nil
+	c.w, c.sheds, c.keeps = nil, time.Time{}, time.Time{}
 	c.saved = c.dirty
 	waiters := c.waiters
 	c.waiters = nil
@@ -92,14 +115,14 @@ func (t *turn) firstPoll() time.Duration {
 func (t *turn) mustSave(now time.Time) bool {
 	t.c.s.mu.Lock()
 	defer t.c.s.mu.Unlock()
-	return t.c.dirty > t.c.saved || t.w.wantsMark() || !now.Before(t.renewAt)
+	return t.c.dirty > t.c.saved || t.c.sheds.IsZero() && t.w.wantsMark() || !now.Before(t.renewAt)
 }
 
 func (t *turn) nextEvent() time.Duration {
 	next := t.renewAt
 	if !t.fetching {
 		t.c.s.mu.Lock()
-		room := t.w.room(t.c.batch()) >= t.c.batch()
+		room := t.c.sheds.IsZero() && t.w.room(t.c.batch()) >= t.c.batch()
 		t.c.s.mu.Unlock()
 		if room && t.nextRead.Before(next) {
 			next = t.nextRead
@@ -118,11 +141,11 @@ func (t *turn) startFetch(ctx context.Context) {
 		return
 	}
 	c.s.mu.Lock()
-	room, after := t.w.room(c.batch()), t.w.readPos
+	room, after, sheds := t.w.room(c.batch()), t.w.readPos, !c.sheds.IsZero()
 	clear(t.w.laterGone)
 	have := len(t.w.laterHave)
 	c.s.mu.Unlock()
-	if room < c.batch() {
+	if room < c.batch() || sheds {
 		return
 	}
 	laterLimit := 0
@@ -169,14 +192,14 @@ func (t *turn) failed(err error) {
 	}
 	t.pause = min(max(2*t.pause, 50*time.Millisecond), time.Second)
 	t.retryAt = time.Now().Add(t.pause)
-	t.c.report(err)
+	t.c.s.report(err)
 }
 
 // save writes settlements of the past and marks of what comes next. It reports false if the lease is lost.
 func (t *turn) save(ctx context.Context, lease time.Duration) bool {
 	c := t.c
 	c.s.mu.Lock()
-	if lease > 0 {
+	if lease > 0 && c.sheds.IsZero() {
 		t.w.promote()
 	}
 	st := t.w.snapshot()

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"slices"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/postbus/postbus/transport"
@@ -18,11 +19,13 @@ const (
 	firstPoll = time.Millisecond
 	// ioTimeout bounds one statement.
 	ioTimeout = 15 * time.Second
+	// loadPause is the time between two tries to load what the lease is for.
+	loadPause = 250 * time.Millisecond
 	// closeTimeout bounds giving back a lease; without it, the lease runs out.
 	closeTimeout = 3 * time.Second
 )
 
-// consumer consumes one partition while it holds the lease, and stands by otherwise. Its goroutine does all writes.
+// consumer consumes one partition while the subscription holds its lease. Its goroutine does all writes.
 type consumer struct {
 	s        *Subscription
 	part     int
@@ -32,7 +35,10 @@ type consumer struct {
 	fetched  chan fetched
 
 	// Guarded by s.mu.
-	w       *window // nil unless the lease is held
+	running bool
+	sheds   time.Time // since when it is to give up the lease, once what was handed out is settled; zero if it is not
+	keeps   time.Time // until then it is not asked to
+	w       *window   // nil unless the lease is held
 	lastTag uint64
 	dirty   uint64 // settlements so far
 	saved   uint64 // those of them that the database has
@@ -49,40 +55,34 @@ func newConsumer(s *Subscription, part int) *consumer {
 		kick: make(chan struct{}, 1), fetched: make(chan fetched, 1)}
 }
 
-func (c *consumer) run() {
-	woken := c.s.l.hub.join(c.s.t.Name)
-	defer c.s.l.hub.leave(c.s.t.Name, woken)
-	standby := min(time.Second, c.s.l.cfg.Lease/4)
-	for c.s.ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(c.s.ctx, ioTimeout)
-		le, err := c.acquire(ctx)
-		if err == nil && le != nil {
-			var w *window
-			if w, err = c.load(ctx, le); err == nil {
-				cancel()
-				c.consume(le.token, w, woken)
-				continue
-			}
-		}
-		cancel()
-		if err != nil && c.s.ctx.Err() == nil {
-			c.report(err)
-		}
-		select {
-		case <-c.s.ctx.Done():
-		case <-woken:
-			sleep(c.s.ctx, 10*time.Millisecond)
-		case <-time.After(standby):
-		}
-	}
+// start has the consumer work until its lease ends.
+func (c *consumer) start(le *lease, running *sync.WaitGroup) {
+	c.s.mu.Lock()
+	c.running = true
+	c.s.mu.Unlock()
+	running.Go(func() {
+		c.run(le)
+		c.s.mu.Lock()
+		c.running = false
+		c.s.mu.Unlock()
+		poke(c.s.ended)
+	})
 }
 
-// report tells the caller of Receive.
-func (c *consumer) report(err error) {
-	c.s.mu.Lock()
-	c.s.trouble = c.s.l.errorf("receive %q of %q: %w", c.s.group, c.s.t.Name, err)
-	c.s.mu.Unlock()
-	poke(c.s.wake)
+func (c *consumer) run(le *lease) {
+	woken := c.s.l.hub.join(c.s.t.Name)
+	defer c.s.l.hub.leave(c.s.t.Name, woken)
+	ctx, cancel := context.WithTimeout(c.s.ctx, ioTimeout)
+	w, err := c.load(ctx, le)
+	cancel()
+	if err != nil {
+		if c.s.ctx.Err() == nil {
+			c.s.report(err)
+			sleep(c.s.ctx, loadPause)
+		}
+		return
+	}
+	c.consume(le.token, w, woken)
 }
 
 // load makes the window of a consumer that has just got the lease: what its predecessor left unsettled comes first, and

@@ -8,6 +8,7 @@
 //
 //	postbus_topics   the tables of each topic, and the server where its transaction ids come from
 //	postbus_groups   per group, topic and partition: the lease, and which messages are delivered or settled out of order
+//	postbus_members  the subscriptions that share the partitions of a group
 //	postbus_later    messages for a later time, or for one group
 //
 // # Progress

@@ -72,22 +72,19 @@ type lease struct {
 	state state
 }
 
-// acquire takes the lease if it is free.
+// acquire takes the lease if it is free, or was left to this subscription by a consumer that ended; nil if it is not.
 func (c *consumer) acquire(ctx context.Context) (*lease, error) {
 	l, now := c.s.l, c.s.l.d.Now()
 	const key = " WHERE topic = ? AND grp = ? AND part = ?"
 	q := l.d.Bind("UPDATE postbus_groups SET owner = ?, token = token + 1, expires_ms = " + now + " + ?" + key +
-		" AND parts = ? AND (owner = '' OR expires_ms <= " + now + ")")
+		" AND parts = ? AND (owner = '' OR owner = ? OR expires_ms <= " + now + ")")
 	done := l.d.Writing()
-	res, err := l.db.ExecContext(ctx, q, c.owner, l.cfg.Lease.Milliseconds(), c.s.t.Name, c.s.group, c.part, l.cfg.Partitions)
+	res, err := l.db.ExecContext(ctx, q, c.owner, l.cfg.Lease.Milliseconds(), c.s.t.Name, c.s.group, c.part, l.cfg.Partitions, c.owner)
 	done()
 	if err != nil {
 		return nil, err
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		if err == nil {
-			err = c.repartition(ctx)
-		}
 		return nil, err
 	}
 	var raw []byte
@@ -119,26 +116,18 @@ func (c *consumer) acquire(ctx context.Context) (*lease, error) {
 
 // repartition makes new rows for a group that had another number of partitions, once nobody consumes it any more. All
 // begin at the least of the old offsets: messages that were settled beyond it come once more.
-func (c *consumer) repartition(ctx context.Context) error {
-	l, t := c.s.l, c.s.t
-	if c.part != 0 {
-		return nil
-	}
-	var odd int
-	q := l.d.Bind("SELECT COUNT(*) FROM postbus_groups WHERE topic = ? AND grp = ? AND parts <> ?")
-	if err := l.db.QueryRowContext(ctx, q, t.Name, c.s.group, l.cfg.Partitions).Scan(&odd); err != nil || odd == 0 {
-		return err
-	}
+func (s *Subscription) repartition(ctx context.Context) error {
+	l, t := s.l, s.t
 	return l.inTx(ctx, func(tx *sql.Tx) error {
 		q := l.d.Bind("UPDATE postbus_groups SET parts = parts WHERE topic = ? AND grp = ?")
-		if _, err := tx.ExecContext(ctx, q, t.Name, c.s.group); err != nil {
+		if _, err := tx.ExecContext(ctx, q, t.Name, s.group); err != nil {
 			return err
 		}
 		var busy, parts int
 		var token int64
 		q = l.d.Bind("SELECT COUNT(CASE WHEN owner <> '' AND expires_ms > " + l.d.Now() + " THEN 1 END), MAX(parts), MAX(token)" +
 			" FROM postbus_groups WHERE topic = ? AND grp = ?")
-		if err := tx.QueryRowContext(ctx, q, t.Name, c.s.group).Scan(&busy, &parts, &token); err != nil {
+		if err := tx.QueryRowContext(ctx, q, t.Name, s.group).Scan(&busy, &parts, &token); err != nil {
 			return err
 		}
 		if busy > 0 || parts == l.cfg.Partitions {
@@ -146,7 +135,7 @@ func (c *consumer) repartition(ctx context.Context) error {
 		}
 		var least *Pos
 		for part := range parts {
-			at, found, err := l.d.Offset(ctx, tx, t, consumerName(c.s.group, part, parts))
+			at, found, err := l.d.Offset(ctx, tx, t, consumerName(s.group, part, parts))
 			if err != nil {
 				return err
 			}
@@ -154,7 +143,7 @@ func (c *consumer) repartition(ctx context.Context) error {
 				least = &at
 			}
 			q := l.d.Bind("DELETE FROM " + l.d.Quote(t.Offsets) + " WHERE consumer_group = ?")
-			if _, err := tx.ExecContext(ctx, q, consumerName(c.s.group, part, parts)); err != nil {
+			if _, err := tx.ExecContext(ctx, q, consumerName(s.group, part, parts)); err != nil {
 				return err
 			}
 		}
@@ -162,9 +151,9 @@ func (c *consumer) repartition(ctx context.Context) error {
 			least = &Pos{}
 		}
 		q = l.d.Bind("DELETE FROM postbus_groups WHERE topic = ? AND grp = ?")
-		if _, err := tx.ExecContext(ctx, q, t.Name, c.s.group); err != nil {
+		if _, err := tx.ExecContext(ctx, q, t.Name, s.group); err != nil {
 			return err
 		}
-		return l.createParts(ctx, tx, t, c.s.group, *least, nil, token)
+		return l.createParts(ctx, tx, t, s.group, *least, nil, token)
 	})
 }

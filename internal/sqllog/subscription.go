@@ -25,6 +25,7 @@ type Subscription struct {
 	owner    string
 
 	wake   chan struct{} // Receive looks again
+	ended  chan struct{} // a consumer has ended
 	done   chan struct{} // closed by Close
 	once   sync.Once
 	wg     sync.WaitGroup
@@ -59,7 +60,7 @@ func (l *Log) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (*Su
 	}
 	s := &Subscription{
 		l: l, t: t, group: cfg.Group, prefetch: cfg.Prefetch, owner: ownerName(),
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for part := range l.cfg.Partitions {
@@ -72,9 +73,7 @@ func (l *Log) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (*Su
 		return nil, transport.ErrClosed
 	}
 	l.subs[s] = struct{}{}
-	for _, c := range s.consumers {
-		s.wg.Go(c.run)
-	}
+	s.wg.Go(s.share)
 	return s, nil
 }
 
@@ -123,7 +122,7 @@ func (s *Subscription) hand(max int) []transport.Delivery {
 	var out []transport.Delivery
 	for range s.consumers {
 		c := s.consumers[s.next]
-		if c.w != nil {
+		if c.w != nil && c.sheds.IsZero() {
 			got := c.w.hand(min(max-len(out), s.prefetch-s.handed))
 			for i := range got {
 				got[i].Tag |= uint64(c.part) << partShift
@@ -144,6 +143,14 @@ func (s *Subscription) hand(max int) []transport.Delivery {
 		s.next = (s.next + 1) % len(s.consumers)
 	}
 	return out
+}
+
+// report has Receive tell its caller.
+func (s *Subscription) report(err error) {
+	s.mu.Lock()
+	s.trouble = s.l.errorf("receive %q of %q: %w", s.group, s.t.Name, err)
+	s.mu.Unlock()
+	poke(s.wake)
 }
 
 // Settle ends deliveries. It returns when the database has it.
@@ -202,7 +209,7 @@ func (s *Subscription) Close() error {
 		delete(s.l.subs, s)
 		s.l.mu.Unlock()
 		if !s.l.isClosed() {
-			s.l.wake(s.t.Name) // a consumer that stands by can take over
+			s.l.wake(leaseText(s.t.Name)) // who stands by can take over
 		}
 	})
 	s.wg.Wait()

@@ -10,7 +10,7 @@
 //	sqlite::memory:              nothing survives; for tests
 //	sqlite:shop.db?lease=7s      a consumer not heard of for so long is replaced; default 7s
 //	  &poll_interval=50ms        longest pause between looks for other processes' messages; default 100ms
-//	  &partitions=4              splits each group by key into so many parts; default 1
+//	  &partitions=4              splits each group by key over up to so many instances; default 1
 //	  &retention=168h            messages handled by all groups are removed after it; default 7 days
 //	  &busy_timeout=10s          how long to wait for other processes' writes
 //	  &synchronous=full          full, extra, or normal (a power failure may then lose what was published last),
@@ -45,8 +45,11 @@ type Config struct {
 	Lease time.Duration
 	// PollInterval is the longest pause between looks for messages of other processes. Default: 100 ms.
 	PollInterval time.Duration
-	// Partitions splits each group by key into so many parts, each held by one instance at a time: an instance takes all
-	// that are free, and others take over what it gives up. Default: 1. All instances of a group must agree.
+	// Partitions splits each group by key into so many parts, each held by one instance at a time. The instances share them
+	// evenly, anew whenever one comes or goes: one that is to give up a partition handles what it has in hand of it first,
+	// so that the order per key is kept. With more instances than partitions the rest stand by. Default: 1, so that one
+	// instance works. All instances of a group must agree; once they agree on another number, it is taken over, and
+	// messages that were handled out of order may come again.
 	Partitions int
 	// Retention is how long messages that all groups have handled are kept. Default: 7 days. Negative: for ever.
 	Retention time.Duration

@@ -39,6 +39,8 @@ func (s Suite) Run(t *testing.T) {
 		"StartsWhereItIsTold":          starts,
 		"PartitionsKeepTheOrderOfKeys": partitions,
 		"PartitionsCanChange":          repartition,
+		"PartitionsAreShared":          shared,
+		"AKilledMemberIsReplaced":      memberKilled,
 		"OldMessagesAreRemoved":        retention,
 		"StatusTells":                  status,
 		"NamesAreIsolated":             names,

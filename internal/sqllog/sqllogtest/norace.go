@@ -1,0 +1,5 @@
+//go:build !race
+
+package sqllogtest
+
+const raceDetector = false
