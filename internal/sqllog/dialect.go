@@ -2,6 +2,7 @@ package sqllog
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -73,8 +74,8 @@ type Dialect interface {
 	// Listen waits for notices of Notify and calls heard with each text, until ctx ends. It calls ready when no notice
 	// can be missed any more. A database without notices looks itself, every so often, or returns at once.
 	Listen(ctx context.Context, every time.Duration, ready func(), heard func(string)) error
-	// Listens reports whether Listen does more than return.
-	Listens() bool
+	// Watches reports whether Listen looks itself, on behalf of all groups, so that none need look often.
+	Watches() bool
 	// Prompt reports whether what was committed before Read is read. Where it is not, it is looked for again soon.
 	Prompt() bool
 	// Notify tells all instances; nil texts are none.
@@ -102,6 +103,9 @@ const (
 	// NotSent: the database was not reached.
 	NotSent
 )
+
+// ErrForeignTable is of a table that has the name of a topic's and other columns.
+var ErrForeignTable = errors.New("exists and is not as watermill-sql makes it")
 
 // Topic is a topic and its tables.
 type Topic struct {

@@ -3,6 +3,7 @@ package sqllog
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"time"
 
@@ -14,6 +15,8 @@ const (
 	moveLimit = 500
 	// movePause is the longest time between looks for delayed messages that another process left behind.
 	movePause = time.Second
+	// longestPutOff bounds the time until messages that could not be moved are tried again.
+	longestPutOff = time.Minute
 )
 
 // dueSoon makes moveDue look at due, in ms by the database's clock, or earlier.
@@ -41,7 +44,7 @@ func (l *Log) moveDue() {
 			return
 		case err != nil:
 			l.cfg.Logger.Warn("postbus: delayed messages wait, for they could not be moved", "driver", l.d.Name(), "error", err)
-		case moved == moveLimit:
+		case moved > 0:
 			continue
 		case due != 0:
 			l.dueSoon(due)
@@ -65,7 +68,7 @@ func (l *Log) moveDue() {
 	}
 }
 
-// moveOnce returns how many messages it moved, and when the next is due, 0 if none waits.
+// moveOnce returns how many messages it moved or put off, and when the next is due, 0 if none waits.
 func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 	var next sql.NullInt64
 	var now int64
@@ -78,46 +81,110 @@ func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 	if !next.Valid || next.Int64 > now {
 		return 0, next.Int64, nil
 	}
+	topics, err := l.dueTopics(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, name := range topics {
+		n, err := l.moveTopic(ctx, name)
+		if err != nil {
+			if n, err = l.putOff(ctx, name, err); err != nil {
+				return moved, 0, err
+			}
+		}
+		moved += n
+	}
+	return moved, 0, nil
+}
+
+// dueTopics returns the topics of the messages that have been due for longest.
+func (l *Log) dueTopics(ctx context.Context) ([]string, error) {
+	rows, err := l.db.QueryContext(ctx, l.d.Bind("SELECT topic FROM (SELECT topic FROM postbus_later WHERE grp = ? AND due_ms <= "+l.d.Now()+
+		" ORDER BY due_ms, id LIMIT ?) due GROUP BY topic"), "", moveLimit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
 	var topics []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		topics = append(topics, name)
+	}
+	return topics, rows.Err()
+}
+
+// moveTopic moves messages of one topic, in a transaction of their own: what keeps one topic from being written to does not
+// hold up the others.
+func (l *Log) moveTopic(ctx context.Context, name string) (moved int, err error) {
+	t, err := l.topic(ctx, name) // it may have been published by a process that is gone
+	if err != nil {
+		return 0, err
+	}
 	err = l.inTx(ctx, func(tx *sql.Tx) error {
-		rows, err := l.laters(ctx, tx, "WHERE grp = ? AND due_ms <= "+l.d.Now()+" ORDER BY due_ms, id LIMIT ? "+l.d.SkipLocked(),
-			"", moveLimit)
+		rows, err := l.dueRows(ctx, tx, name)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		byTopic := map[string]*Step{}
+		step := &Step{Rows: Rows{Topic: t}}
 		ids := make([]int64, len(rows))
 		for i := range rows {
-			r := &rows[i]
-			ids[i] = r.ID
-			if byTopic[r.Topic] == nil {
-				l.mu.Lock()
-				t := l.topics[r.Topic]
-				l.mu.Unlock()
-				if t == nil { // published by a process that is gone; its tables are there
-					t = &Topic{Name: r.Topic}
-					t.Messages, t.Offsets = TableNames(r.Topic, l.d.UpperCase())
-				}
-				byTopic[r.Topic] = &Step{Rows: Rows{Topic: t}}
-				topics = append(topics, r.Topic)
-			}
-			byTopic[r.Topic].add(encoded{uuid: r.UUID, metadata: r.Metadata, payload: r.Payload})
+			ids[i] = rows[i].ID
+			step.add(encoded{uuid: rows[i].UUID, metadata: rows[i].Metadata, payload: rows[i].Payload})
 		}
-		for _, name := range topics {
-			if err := l.d.AppendTx(ctx, tx, byTopic[name]); err != nil {
-				return err
-			}
+		if err := l.d.AppendTx(ctx, tx, step); err != nil {
+			return err
 		}
 		moved = len(rows)
 		return l.deleteLater(ctx, tx, ids)
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	for _, name := range topics {
+	if moved > 0 {
 		l.wake(name)
 	}
-	return moved, 0, nil
+	return moved, nil
+}
+
+func (l *Log) dueRows(ctx context.Context, tx *sql.Tx, topic string) ([]Later, error) {
+	return l.laters(ctx, tx, "WHERE topic = ? AND grp = ? AND due_ms <= "+l.d.Now()+" ORDER BY due_ms, id LIMIT ? "+l.d.SkipLocked(), topic, "", moveLimit)
+}
+
+// putOff makes messages that could not be moved due later, each time twice as long, so that they neither stand before
+// those of other topics nor are read over and over. Anything but a refusal is returned: the database itself is in trouble.
+func (l *Log) putOff(ctx context.Context, topic string, cause error) (n int, err error) {
+	if c := l.d.Class(cause); ctx.Err() != nil || (c == Unknown || c == NotSent) && !errors.Is(cause, ErrForeignTable) {
+		return 0, cause
+	}
+	err = l.inTx(ctx, func(tx *sql.Tx) error {
+		rows, err := l.dueRows(ctx, tx, topic)
+		if err != nil {
+			return err
+		}
+		tried := map[int][]int64{}
+		for i := range rows {
+			tried[rows[i].Attempts] = append(tried[rows[i].Attempts], rows[i].ID)
+		}
+		for times, ids := range tried {
+			pause := min(time.Second<<min(times, 20), longestPutOff)
+			err := l.eachID(ids, func(marks string, args []any) error {
+				q := l.d.Bind("UPDATE postbus_later SET attempts = attempts + 1, due_ms = " + l.d.Now() + " + ? WHERE id IN (" + marks + ")")
+				_, err := tx.ExecContext(ctx, q, append([]any{pause.Milliseconds()}, args...)...)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		n = len(rows)
+		return nil
+	})
+	l.cfg.Logger.Warn("postbus: delayed messages of a topic are put off, for they could not be moved", "driver", l.d.Name(),
+		"topic", topic, "messages", n, "error", cause)
+	return n, err
 }
 
 func (l *Log) laters(ctx context.Context, q Querier, where string, args ...any) ([]Later, error) {

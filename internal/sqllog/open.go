@@ -126,7 +126,7 @@ func Use(ctx context.Context, db *store.DB, o Options, poll time.Duration, diale
 	if err := db.Migrate(ctx, store.Schema{Name: "log", Files: files}); err != nil {
 		return nil, err
 	}
-	if cfg.Watch = cfg.Poll; d.Listens() { // then each group need look for itself only now and then
+	if cfg.Watch = cfg.Poll; d.Watches() {
 		cfg.Poll = max(cfg.Poll, idlePoll)
 	}
 	l := New(db.SQL(), d, cfg)

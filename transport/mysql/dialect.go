@@ -82,6 +82,7 @@ const (
 	errPacketTooBig  = 1153
 	errQueryAborted  = 1317
 	errNoSuchTable   = 1146
+	errBadField      = 1054
 	errConnectionCut = 1927
 )
 
@@ -177,8 +178,11 @@ func (d *dialect) probe(ctx context.Context, t *sqllog.Topic) (bool, error) {
 		if isNumber(err, errNoSuchTable) {
 			continue
 		}
+		if isNumber(err, errBadField) {
+			err = fmt.Errorf("table %q %w: %w", table.name, sqllog.ErrForeignTable, err)
+		}
 		if err != nil {
-			return false, fmt.Errorf("table %s exists and is not as watermill-sql makes it: %w", table.name, err)
+			return false, err
 		}
 		_ = rows.Close()
 		found++
@@ -368,8 +372,8 @@ func (d *dialect) Listen(ctx context.Context, every time.Duration, ready func(),
 	return sqllog.Watch(ctx, every, d.heads, ready, heard)
 }
 
-// Listens implements sqllog.Dialect.
-func (d *dialect) Listens() bool { return true }
+// Watches implements sqllog.Dialect.
+func (d *dialect) Watches() bool { return true }
 
 // heads asks for many tables in one query, each of which costs a look at the end of an index.
 func (d *dialect) heads(ctx context.Context) (map[string]int64, error) {

@@ -23,18 +23,17 @@ import (
 // dialect is PostgreSQL. A log is in the order of (transaction_id, offset), and is read below the oldest transaction
 // that still runs, for only there no row can appear any more.
 type dialect struct {
-	db   *sql.DB
-	pool *pgxpool.Pool // nil on a caller's *sql.DB
-	// own makes a connection beside the pool, for notices; nil if the pool is the caller's.
-	own    *pgx.ConnConfig
+	db     *sql.DB
+	pool   *pgxpool.Pool // nil on a caller's *sql.DB
+	listen bool
 	origin string // identifies the server whose transaction ids are current
 }
 
-func newDialect(ctx context.Context, db *store.DB) (*dialect, error) {
+func newDialect(ctx context.Context, db *store.DB, listen bool) (*dialect, error) {
 	if db.Dialect() != store.Postgres {
 		return nil, fmt.Errorf("postgres: the database is of dialect %s", db.Dialect())
 	}
-	d := &dialect{db: db.SQL(), pool: db.Pool()}
+	d := &dialect{db: db.SQL(), pool: db.Pool(), listen: listen}
 	err := d.conn(ctx, func(c *pgx.Conn) error {
 		var version int
 		if err := c.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
@@ -198,7 +197,7 @@ func (d *dialect) probe(ctx context.Context, t *sqllog.Topic) (bool, error) {
 		found++
 		for name, kind := range columns[i] {
 			if has[name] == "" || kind != "" && has[name] != kind {
-				return false, fmt.Errorf("table %q exists and is not as watermill-sql makes it: column %q is %q", table, name, has[name])
+				return false, fmt.Errorf("table %q %w: column %q is %q", table, sqllog.ErrForeignTable, name, has[name])
 			}
 		}
 		if i == 0 {
@@ -207,7 +206,7 @@ func (d *dialect) probe(ctx context.Context, t *sqllog.Topic) (bool, error) {
 				t.JSON = true
 			case "bytea":
 			default:
-				return false, fmt.Errorf("table %q exists and is not as watermill-sql makes it: column %q is %q, not json, jsonb or bytea", table, "payload", has["payload"])
+				return false, fmt.Errorf("table %q %w: column %q is %q, not json, jsonb or bytea", table, sqllog.ErrForeignTable, "payload", has["payload"])
 			}
 		}
 	}

@@ -12,13 +12,17 @@ import (
 // channel carries the names of topics that have new messages. All programs on a database share it.
 const channel = "postbus"
 
-// Listen uses a connection beside the pool, so that a small pool is not short of one. On the caller's own *sql.DB or
-// pool it takes none, and polls.
+// Listen makes a connection beside the pool, so that a small pool is not short of one, as the pool makes its own.
 func (d *dialect) Listen(ctx context.Context, _ time.Duration, ready func(), heard func(string)) error {
-	if d.own == nil {
+	if !d.listen {
 		return nil
 	}
-	c, err := pgx.ConnectConfig(ctx, d.own.Copy())
+	var cfg *pgx.ConnConfig
+	if err := d.conn(ctx, func(c *pgx.Conn) error { cfg = c.Config(); return nil }); err != nil {
+		return err
+	}
+	cfg.OnNotification = nil // it is that of the connection of the pool
+	c, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -40,8 +44,8 @@ func (d *dialect) Listen(ctx context.Context, _ time.Duration, ready func(), hea
 	}
 }
 
-// Listens implements sqllog.Dialect.
-func (d *dialect) Listens() bool { return d.own != nil }
+// Watches implements sqllog.Dialect.
+func (d *dialect) Watches() bool { return false }
 
 // NotifyTx sends text when tx commits.
 func (d *dialect) NotifyTx(ctx context.Context, tx store.Execer, text string) error {

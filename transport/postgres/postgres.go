@@ -11,7 +11,7 @@
 //	  &payload=bytea             new tables take any bytes instead of JSON only
 //	  &lease=7s                  a consumer not heard of for so long is replaced; default 7s
 //	  &poll_interval=1s          longest pause between looks for messages; notices shorten it; default 1s
-//	  &partitions=4              splits each group by key into so many parts; default 1
+//	  &partitions=4              splits each group by key over up to so many instances; default 1
 //	  &retention=168h            messages handled by all groups are removed after it; default 7 days
 //	  &stall_warning=10s         a log that is held back for so long is reported; default 10s
 //	  &pool_max_conns=8          connections; one more hears notices; default 8
@@ -23,8 +23,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/postbus/postbus/internal/params"
 	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/store"
@@ -35,21 +33,15 @@ func init() {
 	transport.Register("postgres", open)
 	transport.Register("postgresql", open)
 	sqllog.Register(store.Postgres, func(ctx context.Context, db *store.DB, o sqllog.Options) (*sqllog.Log, error) {
-		return sqllog.Use(ctx, db, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) {
-			d, err := newDialect(ctx, db)
-			if err == nil && o.Listen {
-				err = d.conn(ctx, func(c *pgx.Conn) error {
-					d.own = c.Config()
-					d.own.OnNotification = nil // it would bring the notices to c
-					return nil
-				})
-			}
-			return d, err
-		})
+		return sqllog.Use(ctx, db, o, defaultPoll, dialectOf(ctx, o.Listen))
 	})
 }
 
 const defaultPoll = time.Second
+
+func dialectOf(ctx context.Context, listen bool) func(*store.DB) (sqllog.Dialect, error) {
+	return func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db, listen) }
+}
 
 // Config configures a transport. Its zero value is ready to use.
 type Config struct {
@@ -57,8 +49,11 @@ type Config struct {
 	Lease time.Duration
 	// PollInterval is the longest pause between looks for messages. Notices shorten it. Default: 1 s.
 	PollInterval time.Duration
-	// Partitions splits each group by key into so many parts, each held by one instance at a time: an instance takes all
-	// that are free, and others take over what it gives up. Default: 1. All instances of a group must agree.
+	// Partitions splits each group by key into so many parts, each held by one instance at a time. The instances share them
+	// evenly, anew whenever one comes or goes: one that is to give up a partition handles what it has in hand of it first,
+	// so that the order per key is kept. With more instances than partitions the rest stand by. Default: 1, so that one
+	// instance works. All instances of a group must agree; once they agree on another number, it is taken over, and
+	// messages that were handled out of order may come again.
 	Partitions int
 	// Retention is how long messages that all groups have handled are kept. Default: 7 days. Negative: for ever.
 	Retention time.Duration
@@ -82,12 +77,13 @@ var (
 )
 
 // New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
-// stays the caller's to close, after the transport. On it no notices are heard: other processes' messages are found by
-// polling.
+// stays the caller's to close, after the transport. Notices are heard on one more connection, to where those of the
+// database lead. Where it cannot be had, or leads through a pooler that shares connections out by transactions, other
+// processes' messages are found by polling.
 func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
 	l, err := sqllog.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
 		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes}, defaultPoll,
-		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
+		dialectOf(ctx, true))
 	if err != nil {
 		return nil, err
 	}
@@ -98,14 +94,7 @@ func open(ctx context.Context, u *url.URL) (transport.Transport, error) {
 	var o sqllog.Options
 	r := params.Read(u)
 	o.ReadParams(r, true)
-	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) {
-		d, err := newDialect(ctx, db)
-		if err != nil {
-			return nil, err
-		}
-		d.own = db.Pool().Config().ConnConfig
-		return d, nil
-	})
+	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll, dialectOf(ctx, true))
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func TestTableWithOtherColumns(t *testing.T) {
 	}
 	defer tr.Close()
 	err = tr.Publish(t.Context(), "orders", []transport.Message{{ID: "1"}})
-	if err == nil || !strings.Contains(err.Error(), "watermill_orders exists and is not as watermill-sql makes it") {
+	if err == nil || !strings.Contains(err.Error(), `"watermill_orders" exists and is not as watermill-sql makes it`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -96,8 +96,12 @@ func (d *dialect) Prepare(ctx context.Context, t *sqllog.Topic, _ bool) error {
 		"SELECT consumer_group, offset_acked FROM " + offsets + " WHERE 0",
 	} {
 		rows, err := d.db.QueryContext(ctx, q)
+		var e *driver.Error
+		if errors.As(err, &e) && e.Code() == sqlite3.SQLITE_ERROR {
+			err = fmt.Errorf("table %q %w: %w", t.Messages, sqllog.ErrForeignTable, err)
+		}
 		if err != nil {
-			return fmt.Errorf("table %s exists and is not as watermill-sql makes it: %w", t.Messages, err)
+			return err
 		}
 		if err := rows.Close(); err != nil {
 			return err
@@ -337,14 +341,14 @@ func (d *dialect) Save(ctx context.Context, q sqllog.Querier, s *sqllog.Save) (b
 
 // Listen watches the numbers that SQLite keeps for AUTOINCREMENT, which tell of every insert.
 func (d *dialect) Listen(ctx context.Context, every time.Duration, ready func(), heard func(string)) error {
-	if !d.Listens() {
+	if !d.Watches() {
 		return nil
 	}
 	return sqllog.Watch(ctx, every, d.heads, ready, heard)
 }
 
-// Listens is false for a database in memory: it has no other processes.
-func (d *dialect) Listens() bool { return d.file }
+// Watches is false for a database in memory: it has no other processes.
+func (d *dialect) Watches() bool { return d.file }
 
 func (d *dialect) heads(ctx context.Context) (map[string]int64, error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT COALESCE(t.topic, ''), s.seq FROM sqlite_sequence s LEFT JOIN postbus_topics t ON t.messages = s.name

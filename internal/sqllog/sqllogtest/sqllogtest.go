@@ -36,6 +36,8 @@ func (s Suite) Run(t *testing.T) {
 		"APausedConsumerCannotAck":     paused,
 		"TargetedAndDelayed":           laterMessages,
 		"ATargetedKillerIsCounted":     targetedKiller,
+		"ABrokenTopicHoldsUpNoOther":   brokenTopic,
+		"AnotherProcessMovesWhatIsDue": orphaned,
 		"StartsWhereItIsTold":          starts,
 		"PartitionsKeepTheOrderOfKeys": partitions,
 		"PartitionsCanChange":          repartition,

@@ -1,0 +1,54 @@
+package sqllogtest
+
+import (
+	"time"
+
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
+)
+
+func delayed(id string, at time.Time) transport.Message {
+	m := message(id)
+	m.NotBefore = at
+	return m
+}
+
+func (f *fixture) exec(query string, args ...any) {
+	f.Helper()
+	db, err := store.Open(f.Context(), f.url)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.SQL().ExecContext(f.Context(), db.Dialect().Bind(query), args...); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// brokenTopic: the table of one topic is gone when its delayed messages are due, and comes back.
+func brokenTopic(f *fixture) {
+	tr := f.open("")
+	broken := Unique("gone")
+	c := f.subscribe(tr, transport.SubscribeConfig{})
+	soon := time.Now().Add(300 * time.Millisecond)
+	if err := tr.Publish(f.Context(), broken, []transport.Message{delayed("1", soon.Add(-time.Millisecond)), delayed("2", soon)}); err != nil {
+		f.Fatal(err)
+	}
+	f.exec("DROP TABLE watermill_" + broken)
+	f.publish(tr, delayed("x", soon), delayed("y", soon.Add(time.Second)))
+	ds := c.receive(2)
+	f.want(ids(ds), "x/1 y/1")
+	c.ack(ds...)
+	f.want(ids(f.subscribe(f.open(""), transport.SubscribeConfig{Topic: broken}).receive(2)), "1/1 2/1")
+}
+
+// orphaned: who published is gone, and who moves the messages when they are due has never used the topic.
+func orphaned(f *fixture) {
+	tr := f.open("")
+	f.publish(tr, delayed("1", time.Now().Add(200*time.Millisecond)))
+	if err := tr.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.subscribe(f.open(""), transport.SubscribeConfig{Topic: Unique("other")})
+	f.poll("the message is moved", func() bool { return f.rows(f.T, f.url, f.topic) == 1 })
+}
