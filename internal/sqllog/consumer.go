@@ -100,17 +100,18 @@ func (c *consumer) load(ctx context.Context, le *lease) (*window, error) {
 	if err != nil {
 		return nil, err
 	}
-	prev := s.prefix
 	for i := range rows {
 		r := &rows[i]
 		n := sort.Search(len(s.pending), func(i int) bool { return !s.pending[i].pos.before(r.Pos) })
 		p := s.pending[n]
+		// All before it is settled or pending. Not so far back as the pending one before it: what is between the two must
+		// not count as delivered and unsettled again.
+		prev := Pos{r.Pos.Tx, r.Pos.Off - 1}
 		e := &entry{pos: r.Pos, prev: prev, msg: decode(r), attempts: p.attempts, known: true, suspect: p.inFlight && !l.cfg.Harmless}
 		if p.inFlight {
 			e.attempts++
 		}
 		w.add(e)
-		prev = r.Pos
 	}
 	died := s.frontier
 	for w.readPos.before(died) {
