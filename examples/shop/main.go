@@ -149,6 +149,9 @@ func (d *day) work(ctx context.Context, app *fx.App, input io.Reader) error {
 		case <-ctx.Done():
 			return errInterrupted
 		case s := <-app.Wait():
+			if s.ExitCode == 0 { // a signal, which the application hears as well
+				return errInterrupted
+			}
 			return fmt.Errorf("the application has ended by itself, with exit code %d", s.ExitCode)
 		case failed = <-fed:
 			reading = false // what was read before a failure is to come to its end all the same
