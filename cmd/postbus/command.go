@@ -89,8 +89,8 @@ func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help"
 
 // find returns the command that args begin with, and what follows.
 func find(args []string) (*command, []string) {
-	for _, make := range commands {
-		cmd := make()
+	for _, of := range commands {
+		cmd := of()
 		words := strings.Fields(cmd.name)
 		if len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
 			return cmd, args[len(words):]
@@ -101,7 +101,7 @@ func find(args []string) (*command, []string) {
 
 // isFamily reports whether word begins the names of commands.
 func isFamily(word string) bool {
-	return slices.ContainsFunc(commands, func(make func() *command) bool { return strings.HasPrefix(make().name, word+" ") })
+	return slices.ContainsFunc(commands, func(of func() *command) bool { return strings.HasPrefix(of().name, word+" ") })
 }
 
 // flagSet has the command's flags and those common ones that it uses.
@@ -131,8 +131,8 @@ func (cmd *command) flagSet(c *call) *flag.FlagSet {
 func overview(w io.Writer, prefix string) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "usage: postbus %sCOMMAND [flags] [arguments]\n\n", prefix)
-	for _, make := range commands {
-		if cmd := make(); strings.HasPrefix(cmd.name, prefix) {
+	for _, of := range commands {
+		if cmd := of(); strings.HasPrefix(cmd.name, prefix) {
 			fmt.Fprintf(&b, "  %-20s  %s\n", cmd.name, cmd.short)
 		}
 	}

@@ -29,6 +29,8 @@ import (
 // commands are all there are, in the order of the help.
 var commands = []func() *command{
 	groupsCommand, sendCommand, tailCommand,
+	quarantineListCommand, quarantineKindsCommand, quarantineShowCommand, quarantineEditCommand, quarantineReplayCommand,
+	quarantineDiscardCommand,
 	configCheckCommand, configSchemaCommand,
 }
 

@@ -78,8 +78,8 @@ func TestHelp(t *testing.T) {
 	if all != p.ok("--help") {
 		t.Error("help and --help differ")
 	}
-	for _, make := range commands {
-		cmd := make()
+	for _, of := range commands {
+		cmd := of()
 		if !strings.Contains(all, cmd.name) {
 			t.Errorf("%s is not in the list:\n%s", cmd.name, all)
 		}
