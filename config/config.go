@@ -33,6 +33,8 @@ type Config struct {
 	StopTimeout time.Duration    `key:"stop_timeout" default:"30s" doc:"How long a stop lets handlers finish, outside of fx."`
 	Policy      Policy           `key:"policy" doc:"What becomes of failures, in all groups that do not say otherwise."`
 	Retention   Retention        `key:"retention" doc:"How long what is through is kept in the store."`
+	Quarantine  Quarantine       `key:"quarantine" doc:"What becomes of messages in quarantine, in the store."`
+	Telemetry   Telemetry        `key:"telemetry" doc:"What is reported by OpenTelemetry, where the program has it."`
 	KillSwitch  *KillSwitch      `key:"kill_switch" doc:"Pauses a group that fails too often. None if it is missing."`
 	Groups      map[string]Group `key:"groups" doc:"Groups by name. The code of the program must have them."`
 }
@@ -58,12 +60,34 @@ type Retention struct {
 	Sagas time.Duration `key:"sagas" default:"7d" min:"1ns" doc:"Sagas that have ended, with their journals."`
 }
 
+// Quarantine says what becomes of messages in quarantine.
+type Quarantine struct {
+	Retention time.Duration `key:"retention" min:"1ns" doc:"How long a message waits after its last failure, before it is discarded. Default: for ever."`
+	Replayed  time.Duration `key:"replayed" default:"7d" min:"1ns" doc:"How long messages are kept that were replayed."`
+}
+
+// Telemetry says what is reported by OpenTelemetry.
+type Telemetry struct {
+	Signals Signals `key:"signals" default:"all" enum:"all,traces,metrics,none" doc:"Which signals there are."`
+	System  string  `key:"system" default:"postbus" doc:"The attribute messaging.system, such as rabbitmq."`
+}
+
+// Signals are "all", "traces", "metrics" or "none".
+type Signals string
+
+// Traces reports whether there are traces.
+func (s Signals) Traces() bool { return s == "" || s == "all" || s == "traces" }
+
+// Metrics reports whether there are metrics.
+func (s Signals) Metrics() bool { return s == "" || s == "all" || s == "metrics" }
+
 // Group configures one group, over what the code declares and over Config.Policy.
 type Group struct {
 	Workers   int      `key:"workers" default:"8" min:"1" doc:"How many handlers of the group run at once."`
 	Delivery  Delivery `key:"delivery" default:"at least once" enum:"at least once,at most once" doc:"Whether a message is acknowledged after it was handled, or before."`
 	Prefetch  int      `key:"prefetch" min:"1" doc:"How many deliveries the group holds at most, per topic."`
 	KeepOrder bool     `key:"keep_order" default:"false" doc:"A delayed message waits in its place, and later ones of its key behind it."`
+	ParkKeys  bool     `key:"park_keys" default:"false" doc:"Later messages of a key wait behind one that is in quarantine, until that is replayed or discarded."`
 	Backoff   Backoff  `key:"backoff" doc:"The pause before a failed delivery comes again, where there are no delays."`
 	Policy
 }

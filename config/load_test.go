@@ -144,7 +144,7 @@ groups:
 		`shop.yaml: groups.billing.keep_order: "yes" is not true or false`,
 		`shop.yaml: groups.billing.retry: "fast" is not a mapping`,
 		`shop.yaml: groups.billing.timeout: "1 fortnight" is not a duration`,
-		`shop.yaml: groups.billing.wokers: unknown key; known: attempts, backoff, delays, delivery, keep_order, prefetch, retry, timeout, workers`,
+		`shop.yaml: groups.billing.wokers: unknown key; known: attempts, backoff, delays, delivery, keep_order, park_keys, prefetch, retry, timeout, workers`,
 		`shop.yaml: groups.notes.prefetch: "8" is not a whole number`,
 		`shop.yaml: groups.notes.workers: nothing is not a whole number`,
 		`POSTBUS_GROUPS__SHIPPING__WORKERS: groups.shipping.workers: "many" is not a whole number`,

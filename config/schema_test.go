@@ -15,6 +15,7 @@ import (
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/config"
 	"github.com/postbus/postbus/middleware"
+	quarantines "github.com/postbus/postbus/middleware/quarantine"
 	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/saga"
 )
@@ -55,7 +56,7 @@ func TestTheSchemaTakesWhatLoadTakes(t *testing.T) {
 	bad := []string{"nmae: x", "name: 3", "stop_timeout: 30", "stop_timeout: '30'", "stop_timeout: -1s", "stop_timeout: soon",
 		"stop_timeout: 3 s", "policy: {attempts: 0}", "policy: {attempts: '3'}", "policy: {delays: 1s}", "policy: {delays: [1]}",
 		"groups: []", "groups: {a: 1}", "groups: {a: {workers: 0}}", "groups: {a: {workers: 1.5}}", "groups: {a: {workers: }}",
-		"groups: {a: {keep_order: yes!}}", "groups: {a: {delivery: twice}}", "kill_switch: {rate: 2}", "kill_switch: {rate: }",
+		"groups: {a: {keep_order: yes!}}", "groups: {a: {park_keys: 1}}", "telemetry: {signals: logs}", "groups: {a: {delivery: twice}}", "kill_switch: {rate: 2}", "kill_switch: {rate: }",
 		"kill_switch: 1", "name:", "policy: {retry: {tries: 3}}"}
 	for i, content := range append(good, bad...) {
 		values, err := yaml.Parser().Unmarshal([]byte(content))
@@ -90,6 +91,7 @@ func TestDefaultsAreThoseOfThePackages(t *testing.T) {
             min: %v
         delivery: at least once
         keep_order: false
+        park_keys: false
         retry:
             attempts: %d
             delay: %v
@@ -106,16 +108,21 @@ policy:
         attempts: 3
         delay: 50ms
         max_delay: 1s
+quarantine:
+    replayed: %dd
 retention:
     inbox: %dd
     sagas: %dd
 stop_timeout: %v
 store: sqlite:shop.db
+telemetry:
+    signals: all
+    system: postbus
 transport: '%s'
 `, bus.DefaultMaxBackoff, bus.DefaultMinBackoff, middleware.DefaultRetryAttempts, middleware.DefaultRetryDelay,
 		middleware.DefaultRetryMaxDelay, bus.DefaultWorkers, middleware.DefaultKillSwitchMinDeliveries,
 		middleware.DefaultKillSwitchPause, middleware.DefaultKillSwitchRate, middleware.DefaultKillSwitchWindow,
-		outbox.DefaultInboxRetention/(24*time.Hour), saga.DefaultRetention/(24*time.Hour), bus.DefaultStopTimeout, config.DefaultTransport)
+		quarantines.DefaultReplayedRetention/(24*time.Hour), outbox.DefaultInboxRetention/(24*time.Hour), saga.DefaultRetention/(24*time.Hour), bus.DefaultStopTimeout, config.DefaultTransport)
 	if want = strings.ReplaceAll(want, "m0s", "m"); text != want {
 		t.Errorf("effective\n%s\nwant\n%s", text, want)
 	}

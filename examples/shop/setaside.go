@@ -5,21 +5,10 @@ import (
 	"fmt"
 	"strconv"
 
-	"go.uber.org/fx"
-
 	"github.com/postbus/postbus/examples/shop/intake"
-	"github.com/postbus/postbus/middleware"
 	"github.com/postbus/postbus/middleware/quarantine"
 	"github.com/postbus/postbus/store"
-	"github.com/postbus/postbus/transport"
 )
-
-// newQuarantine makes the quarantine, where messages go that cannot be handled.
-func newQuarantine(lc fx.Lifecycle, db *store.DB, t transport.Transport) (*quarantine.Store, middleware.Quarantine) {
-	q := quarantine.New(db, quarantine.Config{Transport: t})
-	lc.Append(fx.StartHook(q.Prepare))
-	return q, q
-}
 
 // setAside is a message in quarantine, or a line that could not travel.
 type setAside struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/postbus/postbus/examples/shop/orders"
 	"github.com/postbus/postbus/examples/shop/payments"
 	"github.com/postbus/postbus/examples/shop/shipping"
+	"github.com/postbus/postbus/middleware/quarantine/quarantinefx"
 	"github.com/postbus/postbus/outbox/outboxfx"
 	"github.com/postbus/postbus/saga/sagafx"
 	"github.com/postbus/postbus/store/storefx"
@@ -38,6 +39,7 @@ func shop(environ []string, log io.Writer) fx.Option {
 		busfx.Module,
 		outboxfx.Module,
 		sagafx.Module,
+		quarantinefx.Module,
 
 		intake.Module,
 		orders.Module,
@@ -47,7 +49,6 @@ func shop(environ []string, log io.Writer) fx.Option {
 		shipping.Module,
 		notifications.Module,
 
-		fx.Provide(newQuarantine),
 		// Lines of input travel byte by byte as they came.
 		fx.Decorate(func(cfg bus.Config) bus.Config {
 			cfg.Codecs = []codec.Codec{intake.Codec}

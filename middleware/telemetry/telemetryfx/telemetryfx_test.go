@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -35,6 +36,18 @@ func (b *billing) charge(context.Context, placed) error { b.handled <- true; ret
 
 func TestAnApplicationIsMeasured(t *testing.T) {
 	t.Parallel()
+	for _, tc := range []struct {
+		signals         string
+		traces, metrics bool
+	}{{"", true, true}, {"all", true, true}, {"traces", true, false}, {"metrics", false, true}, {"none", false, false}} {
+		t.Run(tc.signals, func(t *testing.T) {
+			t.Parallel()
+			measured(t, tc.signals, tc.traces, tc.metrics)
+		})
+	}
+}
+
+func measured(t *testing.T, signals string, hasTraces, hasMetrics bool) {
 	spans, reader := tracetest.NewSpanRecorder(), sdkmetric.NewManualReader()
 	service := &billing{make(chan bool, 1)}
 	var events bus.Publisher
@@ -42,7 +55,10 @@ func TestAnApplicationIsMeasured(t *testing.T) {
 		telemetryfx.Module,
 		busfx.Handle("billing", (*billing).charge),
 		busfx.Module,
-		configfx.Load("", []string{"POSTBUS_TRANSPORT=sqlite:" + filepath.Join(t.TempDir(), "shop.db")}),
+		configfx.Load("", []string{
+			"POSTBUS_TRANSPORT=sqlite:" + filepath.Join(t.TempDir(), "shop.db"),
+			"POSTBUS_TELEMETRY__SIGNALS=" + signals, "POSTBUS_TELEMETRY__SYSTEM=sqlite",
+		}),
 		fx.Provide(
 			func() trace.TracerProvider { return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)) },
 			func() metric.MeterProvider { return sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) },
@@ -56,7 +72,7 @@ func TestAnApplicationIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-service.handled
-	if names := metrics(t, reader); !slices.Contains(names, "postbus.lag") {
+	if names := metrics(t, reader); slices.Contains(names, "postbus.lag") != hasMetrics {
 		t.Errorf("while it runs: %q", names)
 	}
 	if err := app.Stop(t.Context()); err != nil {
@@ -65,11 +81,14 @@ func TestAnApplicationIsMeasured(t *testing.T) {
 	var traced []string
 	for _, s := range spans.Ended() {
 		traced = append(traced, s.Name())
+		if !slices.Contains(s.Attributes(), attribute.String("messaging.system", "sqlite")) {
+			t.Errorf("%s has the attributes %v", s.Name(), s.Attributes())
+		}
 	}
-	if !slices.Contains(traced, "send orders") || !slices.Contains(traced, "process orders") {
+	if slices.Contains(traced, "send orders") != hasTraces || slices.Contains(traced, "process orders") != hasTraces {
 		t.Errorf("traced %q", traced)
 	}
-	if names := metrics(t, reader); !slices.Contains(names, "postbus.handled") || slices.Contains(names, "postbus.lag") {
+	if names := metrics(t, reader); slices.Contains(names, "postbus.handled") != hasMetrics || slices.Contains(names, "postbus.lag") {
 		t.Errorf("after the stop: %q", names)
 	}
 }
