@@ -34,4 +34,6 @@ type GroupStatus struct {
 	// being delivered; 0 if none does. StalledFor is the age of that transaction.
 	StalledBy  int
 	StalledFor time.Duration
+	// Retained is how many bytes of its log the far side keeps for this group alone; 0 if it keeps none, or does not tell.
+	Retained int64
 }

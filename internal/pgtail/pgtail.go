@@ -134,15 +134,23 @@ func (t *Tail) prepareSlot(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// Retained returns how many bytes of write-ahead log the server keeps for the slot, 0 if there is none.
-func (t *Tail) Retained(ctx context.Context) (int64, error) {
-	var n sql.NullInt64
-	err := t.db.QueryRowContext(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
-		FROM pg_replication_slots WHERE slot_name = $1`, t.cfg.Name).Scan(&n)
+// Slot is the state of the replication slot.
+type Slot struct {
+	// Retained is how many bytes of write-ahead log the server keeps for it.
+	Retained int64
+	// Reader is the id of the server's process that sends to its reader; 0 if there is none.
+	Reader int
+}
+
+// Slot returns the state of the slot; the zero value if there is none.
+func (t *Tail) Slot(ctx context.Context) (Slot, error) {
+	var retained, reader sql.NullInt64
+	err := t.db.QueryRowContext(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint, active_pid
+		FROM pg_replication_slots WHERE slot_name = $1`, t.cfg.Name).Scan(&retained, &reader)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+		return Slot{}, nil
 	}
-	return n.Int64, err
+	return Slot{retained.Int64, int(reader.Int64)}, err
 }
 
 // Drop removes the slot and the publication, if they are there. It fails while a process reads the slot.
@@ -198,6 +206,7 @@ func (t *Tail) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	}
 	c := cfg.Config.Copy()
 	c.RuntimeParams["replication"] = "database"
+	c.RuntimeParams["bytea_output"] = "hex"
 	c.RuntimeParams["wal_sender_timeout"] = fmt.Sprint(senderTimeout.Milliseconds())
 	return pgconn.ConnectConfig(ctx, c)
 }

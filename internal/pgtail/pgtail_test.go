@@ -240,8 +240,8 @@ func testBusy(t *testing.T, f *fixture) {
 	}
 	r.end(t)
 	eventually(t, "the slot can be dropped", func() bool { return f.Drop(t.Context()) == nil })
-	if n, err := f.Retained(t.Context()); n != 0 || err != nil {
-		t.Errorf("retained without a slot: %d, %v", n, err)
+	if n, err := f.Slot(t.Context()); n != (Slot{}) || err != nil {
+		t.Errorf("without a slot: %+v, %v", n, err)
 	}
 	if err := f.Drop(t.Context()); err != nil {
 		t.Errorf("Drop again: %v", err)
@@ -299,8 +299,8 @@ func testIdle(t *testing.T, f *fixture) {
 	f.exec(t, "CREATE TABLE noise AS SELECT i, repeat('x', 100) FROM generate_series(1, 50000) i")
 	eventually(t, "the slot lets the log go", func() bool {
 		f.exec(t, "CHECKPOINT") // writes what the server writes every 15 s by itself: which transactions run
-		n, err := f.Retained(t.Context())
-		return err == nil && n < 1<<20
+		n, err := f.Slot(t.Context())
+		return err == nil && n.Retained < 1<<20
 	})
 }
 

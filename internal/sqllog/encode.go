@@ -54,6 +54,11 @@ func appendJSON(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
+// Decode makes the message of the columns of a row.
+func Decode(uuid string, metadata, payload []byte) *transport.Message {
+	return decode(&Row{UUID: uuid, Metadata: metadata, Payload: payload})
+}
+
 func decode(r *Row) *transport.Message {
 	metadata, ok := parseFlat(r.Metadata)
 	if !ok {

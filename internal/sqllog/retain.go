@@ -28,20 +28,32 @@ func (l *Log) retain() {
 		}
 		l.mu.Unlock()
 		for _, t := range topics {
-			if err := l.sweep(l.ctx, t); err != nil && l.ctx.Err() == nil {
+			if err := l.sweep(l.ctx, t, l.cfg.Retention); err != nil && l.ctx.Err() == nil {
 				l.cfg.Logger.Warn("postbus: old messages were not removed", "driver", l.d.Name(), "topic", t.Name, "error", err)
 			}
 		}
 	}
 }
 
-func (l *Log) sweep(ctx context.Context, t *Topic) error {
+// Sweep removes what all groups of a topic have handled, however young.
+func (l *Log) Sweep(ctx context.Context, topic string) error {
+	t, err := l.topic(ctx, topic)
+	if err == nil {
+		err = l.sweep(ctx, t, -time.Hour)
+	}
+	if err != nil {
+		return l.errorf("sweep %q: %w", topic, err)
+	}
+	return nil
+}
+
+func (l *Log) sweep(ctx context.Context, t *Topic, retention time.Duration) error {
 	least, found, err := l.d.LowestOffset(ctx, t)
 	if err != nil || !found {
 		return err // what no group has handled is kept
 	}
 	for {
-		cutoff := time.UnixMilli(l.clock.now()).Add(-l.cfg.Retention)
+		cutoff := time.UnixMilli(l.clock.now()).Add(-retention)
 		n, err := l.d.DeleteThrough(ctx, t, least, cutoff, retainBatch)
 		if err != nil || n < retainBatch {
 			return err

@@ -93,12 +93,13 @@ func (i *instruments) create(m metric.Meter) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Lag observes how far the groups of r are behind, as the gauges postbus.lag and postbus.lag.age, at each collection of
-// the metrics, which costs what Status costs. It ends with Unregister of what it returns.
+// Lag observes how far the groups of r are behind, as the gauges postbus.lag, postbus.lag.age and postbus.retained, at each
+// collection of the metrics, which costs what Status costs. An outbox.Forwarder is such an r. It ends with Unregister of what it returns.
 func (t *Telemetry) Lag(r transport.StatusReporter) (metric.Registration, error) {
 	lag, err := t.meter.Int64ObservableGauge("postbus.lag", metric.WithUnit("{message}"), metric.WithDescription("messages published and not settled"))
 	age, err2 := t.meter.Float64ObservableGauge("postbus.lag.age", metric.WithUnit("s"), metric.WithDescription("age of the oldest message not settled"))
-	if err = errors.Join(err, err2); err != nil {
+	retained, err3 := t.meter.Int64ObservableGauge("postbus.retained", metric.WithUnit("By"), metric.WithDescription("bytes of its log that the far side keeps for the group"))
+	if err = errors.Join(err, err2, err3); err != nil {
 		return nil, fmt.Errorf("telemetry: lag: %w", err)
 	}
 	return t.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -111,9 +112,10 @@ func (t *Telemetry) Lag(r transport.StatusReporter) (metric.Registration, error)
 				attribute.String("messaging.destination.partition.id", strconv.Itoa(s.Partition)))
 			o.ObserveInt64(lag, int64(s.Lag), at)
 			o.ObserveFloat64(age, s.LagAge.Seconds(), at)
+			o.ObserveInt64(retained, s.Retained, at)
 		}
 		return nil
-	}, lag, age)
+	}, lag, age, retained)
 }
 
 func destination(topic string) attribute.KeyValue {
