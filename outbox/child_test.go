@@ -29,6 +29,7 @@ type job struct {
 	Point  string // where it kills itself
 	Times  int    // when it comes there so often
 	Fault  string // what is done wrong, on purpose
+	Tail   bool
 }
 
 // What a job can do wrong.
@@ -60,7 +61,7 @@ func child() {
 
 // run takes orders until the process is killed.
 func (j *job) run(ctx context.Context) error {
-	s, err := open(ctx, j.URL, j.Fault, j.at)
+	s, err := open(ctx, j, j.at)
 	if err != nil {
 		return err
 	}
@@ -105,10 +106,10 @@ type shop struct {
 // killBatch is ForwarderConfig.Batch of a shop.
 const killBatch = 8
 
-func open(ctx context.Context, url, fault string, point func(string)) (*shop, error) {
-	s := &shop{point: point, fault: fault}
+func open(ctx context.Context, j *job, point func(string)) (*shop, error) {
+	s := &shop{point: point, fault: j.Fault}
 	var err error
-	if s.db, err = store.Open(ctx, url); err != nil {
+	if s.db, err = store.Open(ctx, j.URL); err != nil {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -123,20 +124,20 @@ func open(ctx context.Context, url, fault string, point func(string)) (*shop, er
 	s.box = outbox.New(s.db, outbox.Config{Logger: log})
 	s.box.OnPoint(point)
 	to := s.tr
-	if fault == markFirst {
+	if s.fault == markFirst {
 		to = hasty{to}
 	}
-	if s.forwarder, err = outbox.NewForwarder(s.box, to, outbox.ForwarderConfig{Batch: killBatch, Keep: time.Millisecond}); err != nil {
+	if s.forwarder, err = outbox.NewForwarder(s.box, to, outbox.ForwarderConfig{Batch: killBatch, Keep: time.Millisecond, Tail: j.Tail}); err != nil {
 		return nil, err
 	}
 	group := bus.GroupConfig{Workers: 4}
-	if fault == ackFirst {
+	if s.fault == ackFirst {
 		group.Delivery = bus.AtMostOnce
 	}
 	if s.bus, err = bus.New(bus.Config{Transport: s.tr, Logger: log, Groups: map[string]bus.GroupConfig{"billing": group}}); err != nil {
 		return nil, err
 	}
-	if fault == noInbox {
+	if s.fault == noInbox {
 		bus.Handle(s.bus, "billing", s.chargeAgain)
 	} else {
 		outbox.Handle(s.bus, "billing", s.box, charge)

@@ -3,6 +3,9 @@ package outbox
 // Unwrap is unwrap.
 var Unwrap = unwrap
 
+// SlotName is slotName.
+var SlotName = slotName
+
 // Crash ends f as the death of its process would.
 func (f *Forwarder) Crash() { f.log.Crash() }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -25,7 +26,13 @@ type ForwarderConfig struct {
 	// PollInterval is the longest pause between looks for messages. Commits in this process end it at once, those of
 	// others where the database has notices. Default: 1 s on PostgreSQL, that of the transport on the others.
 	PollInterval time.Duration
-	// Keep is how long messages stay in the outbox, at least, although they were forwarded. Default: DefaultKeep.
+	// Tail reads the outbox from the write-ahead log of PostgreSQL, by logical replication, instead of asking for what is
+	// there: a few milliseconds after the commit, in the order of commits exactly, and past transactions that stay open.
+	// It needs wal_level "logical" and the right to replicate, and makes a publication and a slot; Box.DropTail removes
+	// them. All Forwarders of a Box must agree. Default: false.
+	Tail bool
+	// Keep is how long messages stay in the outbox, at least, although they were forwarded; with Tail they go at
+	// once. Default: DefaultKeep.
 	Keep time.Duration
 }
 
@@ -58,6 +65,7 @@ type Forwarder struct {
 
 	log   *sqllog.Log // set by Start, before the Box knows the Forwarder
 	owner string      // as the status of the group names it
+	tail  *tail
 
 	mu      sync.Mutex
 	started bool
@@ -79,10 +87,13 @@ func NewForwarder(box *Box, target transport.Transport, cfg ForwarderConfig) (*F
 	case box.err != nil:
 		errs = append(errs, box.err)
 	case box.direct != nil:
-		errs = append(errs, errors.New("the Box has a Transport: its events go straight to their topics, and there is nothing to forward"))
+		errs = append(errs, errDirect)
 	}
 	if target == nil {
 		errs = append(errs, errors.New("the target is missing"))
+	}
+	if cfg.Tail && box != nil && box.err == nil && box.db.Dialect() != store.Postgres {
+		errs = append(errs, fmt.Errorf("Tail is for PostgreSQL, and the Box is on %s", box.db.Dialect()))
 	}
 	if cfg.Batch < 0 || cfg.Lease < 0 || cfg.PollInterval < 0 || cfg.Keep < 0 {
 		errs = append(errs, fmt.Errorf("Batch %d, Lease %v, PollInterval %v and Keep %v must not be negative",
@@ -111,18 +122,13 @@ func (f *Forwarder) Start(ctx context.Context) error {
 	if err := f.box.Prepare(ctx); err != nil {
 		return err
 	}
-	l, err := f.box.open(ctx, sqllog.Options{Lease: f.cfg.Lease, Poll: f.cfg.PollInterval, Retention: f.cfg.Keep,
-		Listen: true, Harmless: true})
+	sub, err := f.subscribe(ctx)
 	if err != nil {
 		return err
 	}
-	sub, err := l.Subscribe(ctx, transport.SubscribeConfig{Topic: f.box.cfg.Name, Group: forwarderGroup, Prefetch: f.cfg.Batch})
-	if err != nil {
-		return errors.Join(fmt.Errorf("outbox: %w", err), l.Close())
-	}
 	soft, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
-	f.log, f.owner, f.started, f.stop, f.kill, f.done = l, sub.Owner(), true, stop, kill, make(chan struct{})
+	f.started, f.stop, f.kill, f.done = true, stop, kill, make(chan struct{})
 	f.box.attach(f)
 	go func() {
 		defer close(f.done)
@@ -130,9 +136,31 @@ func (f *Forwarder) Start(ctx context.Context) error {
 		newPump(f, sub).run(soft, hard)
 		f.box.detach(f)
 		f.forget()
-		f.err = errors.Join(sub.Close(), l.Close())
+		f.err = errors.Join(sub.Close(), f.log.Close())
 	}()
 	return nil
+}
+
+// subscribe opens the outbox; Forwarder.log is to be closed after what it returns.
+func (f *Forwarder) subscribe(ctx context.Context) (transport.Subscription, error) {
+	l, err := f.box.open(ctx, sqllog.Options{Lease: f.cfg.Lease, Poll: f.cfg.PollInterval, Retention: f.cfg.Keep,
+		Listen: !f.cfg.Tail, Harmless: true})
+	if err != nil {
+		return nil, err
+	}
+	if f.cfg.Tail {
+		if f.tail, err = f.box.startTail(ctx, f.cfg.Batch, func(ctx context.Context) error { return l.Sweep(ctx, f.box.cfg.Name) }); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		f.log = l
+		return f.tail, nil
+	}
+	sub, err := l.Subscribe(ctx, transport.SubscribeConfig{Topic: f.box.cfg.Name, Group: forwarderGroup, Prefetch: f.cfg.Batch})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("outbox: %w", err), l.Close())
+	}
+	f.log, f.owner = l, sub.Owner()
+	return sub, nil
 }
 
 // Stop begins nothing more, lets what was begun be confirmed and marked, and gives its place to another Forwarder. When

@@ -68,24 +68,29 @@ func TestForwardScheduled(t *testing.T) {
 		box := f.box(outbox.Config{})
 		var r target
 		forward(t, box, &r, outbox.ForwarderConfig{})
-		begin := time.Now()
-		const delay = 700 * time.Millisecond
-		f.commit(t, box, bus.After(delay, order("later", 1)), bus.After(delay, order("cancelled", 1)), order("now", 1))
-		tx := f.begin()
-		if found, err := box.In(tx).Cancel(t.Context(), "cancelled1"); err != nil || !found {
-			t.Fatalf("cancel: %v, %v", found, err)
-		}
-		if err := tx.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		r.want(t, "orders now1", "orders later1")
-		if took := time.Since(begin); took < delay {
-			t.Errorf("came after %v, want %v", took, delay)
-		}
-		if found, err := box.Cancel(t.Context(), "later1"); err != nil || found {
-			t.Errorf("cancel of what has come: %v, %v", found, err)
-		}
+		scheduled(t, f, box, &r)
 	})
+}
+
+func scheduled(t *testing.T, f *fixture, box *outbox.Box, r *target) {
+	t.Helper()
+	begin := time.Now()
+	const delay = 700 * time.Millisecond
+	f.commit(t, box, bus.After(delay, order("later", 1)), bus.After(delay, order("cancelled", 1)), order("now", 1))
+	tx := f.begin()
+	if found, err := box.In(tx).Cancel(t.Context(), "cancelled1"); err != nil || !found {
+		t.Fatalf("cancel: %v, %v", found, err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	r.want(t, "orders now1", "orders later1")
+	if took := time.Since(begin); took < delay {
+		t.Errorf("came after %v, want %v", took, delay)
+	}
+	if found, err := box.Cancel(t.Context(), "later1"); err != nil || found {
+		t.Errorf("cancel of what has come: %v, %v", found, err)
+	}
 }
 
 // TestForwardTargetDown: while the target fails nothing is lost, and an operator sees what waits and why.

@@ -27,27 +27,29 @@ func TestKill(t *testing.T) {
 	for _, d := range []store.Dialect{store.Postgres, store.SQLite} {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
-			f := newShop(t, d)
-			killed := 0
-			for _, point := range []string{"committed", "publish", "confirmed", "mark", "marked", "handler", "handled"} {
-				for _, times := range []int{1, 6} {
-					f.kill(job{Point: point, Times: times})
-					killed++
-				}
-			}
-			for range kills {
-				f.kill(job{})
-				killed++
-			}
-			b := f.settle()
-			t.Logf("%d kills: %+v", killed, b)
-			if limit := killBatch * killed; b.lost != 0 || b.invented != 0 || b.doubled != 0 || b.duplicates > limit {
-				t.Errorf("after %d kills: %+v; want none lost, invented or doubled, and at most %d duplicates", killed, b, limit)
-			}
-			if b.orders < killed {
-				t.Errorf("%d orders in %d lives: the processes did nothing", b.orders, killed)
-			}
+			newShop(newFixture(t, d)).killAndAudit(kills)
 		})
+	}
+}
+
+// killAndAudit kills at each point, and then at random.
+func (f *killed) killAndAudit(kills int) {
+	f.t.Helper()
+	for _, point := range []string{"committed", "publish", "confirmed", "mark", "marked", "handler", "handled"} {
+		for _, times := range []int{1, 6} {
+			f.kill(job{Point: point, Times: times})
+		}
+	}
+	for range kills {
+		f.kill(job{})
+	}
+	b := f.settle()
+	f.t.Logf("%d kills: %+v", f.lives, b)
+	if limit := killBatch * f.lives; b.lost != 0 || b.invented != 0 || b.doubled != 0 || b.duplicates > limit {
+		f.t.Errorf("after %d kills: %+v; want none lost, invented or doubled, and at most %d duplicates", f.lives, b, limit)
+	}
+	if b.orders < f.lives {
+		f.t.Errorf("%d orders in %d lives: the processes did nothing", b.orders, f.lives)
 	}
 }
 
@@ -66,7 +68,7 @@ func TestKillSeesFaults(t *testing.T) {
 		for _, d := range []store.Dialect{store.Postgres, store.SQLite} {
 			t.Run(fmt.Sprint(fault, " on ", d), func(t *testing.T) {
 				t.Parallel()
-				f := newShop(t, d)
+				f := newShop(newFixture(t, d))
 				for {
 					f.kill(job{Point: tc.point, Times: 3, Fault: fault})
 					if b := f.settle(); tc.seen(b) > 0 {
@@ -83,11 +85,12 @@ func TestKillSeesFaults(t *testing.T) {
 // killed is a database whose processes are killed.
 type killed struct {
 	*fixture
+	tail  bool
 	lives int
 }
 
-func newShop(t *testing.T, d store.Dialect) *killed {
-	f := &killed{fixture: newFixture(t, d)}
+func newShop(on *fixture) *killed {
+	f := &killed{fixture: on}
 	f.exec("CREATE TABLE charges (id varchar(100))")
 	return f
 }
@@ -96,7 +99,7 @@ func newShop(t *testing.T, d store.Dialect) *killed {
 func (f *killed) kill(j job) {
 	f.t.Helper()
 	f.lives++
-	j.URL, j.Prefix = f.url, fmt.Sprint("o", f.lives)
+	j.URL, j.Prefix, j.Tail = f.url, fmt.Sprint("o", f.lives), f.tail
 	text, err := json.Marshal(j)
 	if err != nil {
 		f.t.Fatal(err)
@@ -139,7 +142,7 @@ func (f *killed) kill(j job) {
 // settle lets a process of today finish what the dead have left, and audits the books.
 func (f *killed) settle() books {
 	f.t.Helper()
-	s, err := open(f.t.Context(), f.url, "", func(string) {})
+	s, err := open(f.t.Context(), &job{URL: f.url, Tail: f.tail}, func(string) {})
 	if err != nil {
 		f.t.Fatal(err)
 	}

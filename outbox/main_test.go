@@ -65,15 +65,28 @@ func newFixture(t testing.TB, d store.Dialect) *fixture {
 	f := &fixture{t: t, dialect: d}
 	switch d {
 	case store.Postgres:
-		f.url = newDatabase(t, testservices.Postgres(t))
+		return newPostgres(t, testservices.Postgres(t))
 	case store.MySQL:
 		f.url = newDatabase(t, testservices.MySQL(t))
 	default: // the machine stays up: what a killed process wrote is there also without synchronous
 		f.url = "sqlite:" + filepath.Join(t.TempDir(), "x.db") + "?synchronous=off"
 	}
+	f.begun()
+	return f
+}
+
+// newPostgres makes the fixture on a server.
+func newPostgres(t testing.TB, server string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dialect: store.Postgres, url: newDatabase(t, server)}
+	f.begun()
+	return f
+}
+
+func (f *fixture) begun() {
+	f.t.Helper()
 	f.db = f.open()
 	f.exec(`CREATE TABLE business (id varchar(100) PRIMARY KEY, note varchar(100))`)
-	return f
 }
 
 // newDatabase makes a database that is dropped at the end.
