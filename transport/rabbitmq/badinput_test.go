@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,33 +55,6 @@ func TestBadURLs(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestPasswordStaysSecret(t *testing.T) {
-	t.Parallel()
-	u, err := url.Parse(brokerURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword("nobody", "s3cr3t-pass")
-	_, err = transport.Open(t.Context(), u.String())
-	if err == nil {
-		t.Fatal("a wrong password opened the transport")
-	}
-	if got := err.Error(); strings.Contains(got, "s3cr3t") || !strings.Contains(got, `"nobody"`) {
-		t.Errorf("the error must name the user and not the password: %s", got)
-	}
-}
-
-func TestPasswordFile(t *testing.T) {
-	t.Parallel()
-	good := brokerURL(t)
-	password := good[strings.Index(good, "postbus:")+len("postbus:") : strings.LastIndex(good, "@")]
-	file := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	open(t, strings.Replace(good, ":"+password+"@", "@", 1)+"?password_file="+file)
 }
 
 func TestBadMessagesDoNotHarmOthers(t *testing.T) {
@@ -136,6 +108,34 @@ func TestLargestPayload(t *testing.T) {
 	if err := small.Publish(t.Context(), topic, []transport.Message{{ID: "big", Payload: payload}}); !errors.Is(err, transport.ErrTooLarge) {
 		t.Errorf("64 MiB with the default limit: %v", err)
 	}
+}
+
+// TestBrokerTakesLess: the broker's limit is below the one that the transport knows, and it ends the channel.
+func TestBrokerTakesLess(t *testing.T) {
+	t.Parallel()
+	broker := newFake(t, 1_000_000)
+	tr := openQuiet(t, broker.url, rabbitmq.Hasty)
+	large := transport.Message{ID: "large", Payload: make([]byte, 1_000_001)}
+	results := make(chan error, 20)
+	for range cap(results) { // beside others, which go on
+		go func() { results <- tr.Publish(t.Context(), "topic", messages("m", 3)) }()
+	}
+	if err := tr.Publish(t.Context(), "topic", []transport.Message{large}); !errors.Is(err, transport.ErrTooLarge) {
+		t.Errorf("a message beyond the broker's limit: %v", err)
+	}
+	for range cap(results) {
+		// What was on its way before it may have been confirmed just then.
+		if err := <-results; err != nil && !errors.Is(err, transport.ErrOutcomeUnknown) {
+			t.Errorf("a message beside it: %v", err)
+		}
+	}
+	var partial *transport.PublishError
+	batch := append(messages("m", 2), large)
+	if err := tr.Publish(t.Context(), "topic", append(batch, messages("after", 1)...)); !errors.As(err, &partial) ||
+		!errors.Is(partial.Errs[2], transport.ErrTooLarge) || partial.Errs[3] == nil || errors.Is(partial.Errs[3], transport.ErrOutcomeUnknown) {
+		t.Errorf("a batch with such a message: %v", err)
+	}
+	publish(t, tr, "topic", messages("m", 3)...)
 }
 
 func TestMandatory(t *testing.T) {

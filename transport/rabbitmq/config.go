@@ -52,8 +52,9 @@ type Config struct {
 	SingleActiveConsumer bool
 	// Mandatory makes a message that reaches no queue an error, [ErrUnroutable]. Otherwise it is counted and logged.
 	Mandatory bool
-	// MaxPayload is the largest payload in bytes. The broker closes the channel on messages beyond its own limit:
-	// 128 MiB up to RabbitMQ 3.13, 16 MiB from 4.0, unless configured. Default: DefaultMaxPayload.
+	// MaxPayload is the largest payload in bytes. The broker has its own limit, 128 MiB up to RabbitMQ 3.13 and 16 MiB
+	// from 4.0 unless configured; a message between the two fails with transport.ErrTooLarge as well, but costs the
+	// connection. Default: DefaultMaxPayload.
 	MaxPayload int
 	// Window is how many messages wait for their confirms at once. Default: DefaultWindow.
 	Window int
@@ -66,6 +67,8 @@ type Config struct {
 	Name string
 	// Logger gets state changes and unroutable messages. Default: slog.Default().
 	Logger *slog.Logger
+
+	firstPause time.Duration // between attempts to connect; tests shorten it
 }
 
 // endpoint is what the URL says.
@@ -98,6 +101,7 @@ func (c Config) withDefaults() (Config, endpoint, error) {
 	defaultTo(&c.Window, DefaultWindow)
 	defaultTo(&c.Heartbeat, DefaultHeartbeat)
 	defaultTo(&c.ConnectTimeout, DefaultConnectTimeout)
+	defaultTo(&c.firstPause, firstPause)
 	if c.Heartbeat < time.Second {
 		errs = append(errs, fmt.Errorf("heartbeat %v must be at least 1s", c.Heartbeat))
 	}

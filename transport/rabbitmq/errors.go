@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -25,6 +26,20 @@ var (
 func isCode(err error, code int) bool {
 	var answer *amqp.Error
 	return errors.As(err, &answer) && answer.Code == code
+}
+
+var oversized = regexp.MustCompile(`message size \d+ is larger than configured max size (\d+)`)
+
+// sizeLimit returns the broker's limit of a message, if err says that one was larger; else 0.
+func sizeLimit(err *amqp.Error) int {
+	if err == nil || err.Code != amqp.PreconditionFailed {
+		return 0
+	}
+	limit := 0
+	if m := oversized.FindStringSubmatch(err.Reason); m != nil {
+		limit, _ = strconv.Atoi(m[1])
+	}
+	return limit
 }
 
 var inequivalent = regexp.MustCompile(`inequivalent arg '([^']*)' for (queue|exchange) '.*' in vhost '.*': received (.*?) but current is (.*)`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"time"
 
 	"github.com/postbus/postbus/transport"
 )
@@ -21,6 +22,9 @@ func OpenURL(ctx context.Context, rawURL string, log *slog.Logger) (*Transport, 
 	cfg.Logger = log
 	return Open(ctx, cfg)
 }
+
+// Hasty lets a transport connect again almost at once.
+func Hasty(c *Config) { c.firstPause = time.Microsecond }
 
 // BreakChannel makes the broker close the channel of a subscription with PRECONDITION_FAILED, as its consumer timeout
 // does.

@@ -19,10 +19,10 @@ const (
 
 // backoff returns the pause after n failures in a row, with jitter: half of it is random, so that the clients of a broker
 // that comes back do not come at once.
-func backoff(n int) time.Duration {
+func (c *Config) backoff(n int) time.Duration {
 	d := lastPause
 	if n < 16 {
-		d = min(lastPause, firstPause<<n)
+		d = min(lastPause, c.firstPause<<n)
 	}
 	return d/2 + rand.N(d/2+1)
 }
@@ -73,7 +73,7 @@ func (l *link) run(life context.Context, c *connection) {
 		c.shut()
 		for failures := 0; ; failures++ {
 			// Even the first attempt waits a little: what cut this connection has cut others as well.
-			if !sleep(life, backoff(failures)) {
+			if !sleep(life, l.cfg.backoff(failures)) {
 				l.set(nil, transport.ErrClosed)
 				return
 			}

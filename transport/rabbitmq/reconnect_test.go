@@ -45,11 +45,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func bothUp(tr *rabbitmq.Transport) bool {
-	s := tr.Status()
-	return s.Publish.State == rabbitmq.Up && s.Consume.State == rabbitmq.Up
-}
-
 // stubborn publishes until the broker has it.
 func stubborn(t testing.TB, tr transport.Transport, topic string, msgs ...transport.Message) {
 	for t.Context().Err() == nil {
@@ -112,33 +107,39 @@ func TestNothingIsLostOverCuts(t *testing.T) {
 	drain(t, sub, messages("m", n)...)
 }
 
+// TestGoroutinesStayFlat cuts two connections five hundred times, while it publishes and a subscription waits.
 func TestGoroutinesStayFlat(t *testing.T) {
-	p := newProxy(t, brokerURL(t))
-	tr := openQuiet(t, p.url, nil)
-	topic := unique(t, "g")
-	sub := subscribe(t, tr, topic, "g")
-	cycle := func(i int) {
-		p.cut()
-		id := fmt.Sprint(i)
-		stubborn(t, tr, topic, transport.Message{ID: id, Payload: []byte("{}")})
-		for {
-			d := receive(t, sub, 1)[0]
-			settle(t, sub, transport.Ack, d)
-			if d.ID == id {
-				break
-			}
+	broker := newFake(t, 0)
+	tr := openQuiet(t, broker.url, rabbitmq.Hasty)
+	sub := subscribe(t, tr, "topic", "g")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		for ctx.Err() == nil {
+			sub.Receive(ctx, 1)
 		}
-		eventually(t, "both connections are up", func() bool { return bothUp(tr) })
+	}()
+	connects := func() int { return tr.Status().Consume.Connects }
+	cycle := func() {
+		n := connects()
+		broker.cut()
+		stubborn(t, tr, "topic", messages("m", 1)...)
+		eventually(t, "the connection for consuming is up again", func() bool { return connects() > n })
 	}
-	cycle(0)
+	cycle()
 	before := runtime.NumGoroutine()
-	for i := 1; i <= 30; i++ {
-		cycle(i)
+	for range 500 {
+		cycle()
 	}
+	// One connection more may be on its way down.
 	eventually(t, "no more goroutines than before", func() bool { return runtime.NumGoroutine() <= before })
-	if got := tr.Status().Publish.Connects; got < 30 {
-		t.Errorf("%d connects; the cuts were not felt", got)
+	if s := tr.Status(); s.Publish.Connects+s.Consume.Connects < 1000 {
+		t.Errorf("%d and %d connects; the cuts were not felt", s.Publish.Connects, s.Consume.Connects)
 	}
+	stop()
+	<-received
 }
 
 func TestUnconfirmedIsUnknown(t *testing.T) {
@@ -246,6 +247,7 @@ func testBrokerRestart(t *testing.T, s *testservices.Server) {
 		sides = append(sides, x)
 	}
 	s.Restart(t)
+	testLongDelays(t, sides[0].tr, sides[0].topic)
 	for _, x := range sides {
 		again := receive(t, x.sub, 1)[0]
 		if again.ID != x.held.ID || again.Attempt != 2 {

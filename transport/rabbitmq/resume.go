@@ -17,7 +17,7 @@ func (s *subscription) recover(ctx context.Context, failed int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	if failed > 0 && !sleep(ctx, backoff(failed)) {
+	if failed > 0 && !sleep(ctx, s.t.cfg.backoff(failed)) {
 		return s.interrupted(ctx)
 	}
 	err := s.resume(ctx)

@@ -15,45 +15,6 @@ import (
 // errNotSent: the session ended before anything of a request was written, so that another may take it.
 var errNotSent = errors.New("rabbitmq: not sent")
 
-// outgoing is one message on its way to an exchange.
-type outgoing struct {
-	exchange, key string
-	msg           amqp.Publishing
-}
-
-// States of a request.
-const (
-	queued int32 = iota
-	writing
-	abandoned
-)
-
-// request is the messages of one call of Publish. The session owns it from enqueue until done is closed.
-type request struct {
-	out   []outgoing
-	errs  []error // per message; nil until one fails
-	left  int     // messages without an answer
-	state atomic.Int32
-	done  chan struct{}
-}
-
-func newRequest(out []outgoing) *request {
-	return &request{out: out, left: len(out), done: make(chan struct{})}
-}
-
-// answer ends message i of the request.
-func (r *request) answer(i int, err error) {
-	if err != nil {
-		if r.errs == nil {
-			r.errs = make([]error, len(r.out))
-		}
-		r.errs[i] = err
-	}
-	if r.left--; r.left == 0 {
-		close(r.done)
-	}
-}
-
 // pending is a message that was written and waits for its confirm.
 type pending struct {
 	req     *request
@@ -71,6 +32,9 @@ type session struct {
 	returns  chan amqp.Return
 	returned map[string]int // by returnKey; what came back and whose confirm is still to come
 	lost     atomic.Bool
+	closes   chan *amqp.Error // has why the broker closed the channel, before the confirms are answered for that reason
+	limit    int              // the broker's for a message, if it closed the channel because of one; else 0
+	passed   bool             // that message has been answered
 
 	mu    sync.Mutex
 	queue []*request
@@ -91,6 +55,7 @@ func newSession(conn *connection, window int) (*session, error) {
 		returns: ch.NotifyReturn(make(chan amqp.Return, 64)),
 	}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
+	s.closes = ch.NotifyClose(make(chan *amqp.Error, 1))
 	conn.spawn(func() { s.write(closes) })
 	conn.spawn(s.confirm)
 	return s, nil
@@ -122,26 +87,6 @@ func (s *session) publish(ctx context.Context, r *request) error {
 		}
 	}
 	return r.result()
-}
-
-// result is called after done. It returns errNotSent if that is true of all messages.
-func (r *request) result() error {
-	if r.errs == nil {
-		return nil
-	}
-	failed, unsent := 0, 0
-	for _, err := range r.errs {
-		if err != nil {
-			failed++
-		}
-		if err == errNotSent {
-			unsent++
-		}
-	}
-	if unsent == len(r.errs) {
-		return errNotSent
-	}
-	return &transport.PublishError{Errs: r.errs}
 }
 
 // write is the goroutine that writes, until the channel is closed.
@@ -282,9 +227,25 @@ func (s *session) outcome(o *outgoing, confirm *amqp.DeferredConfirmation) error
 	switch {
 	case confirm.Acked():
 		return nil
+	case s.passed:
+		return errNotSent // the broker has read no further
 	case s.ch.IsClosed():
 		// amqp091-go answers what is open with a nack when the channel closes.
-		return fmt.Errorf("%w: connection lost before the confirm: %w", transport.ErrOutcomeUnknown, s.conn.reason())
+		return s.closed(len(o.msg.Body))
 	}
 	return ErrNacked
+}
+
+// closed tells what the end of the channel means for a message of that size without a confirm.
+func (s *session) closed(size int) error {
+	select {
+	case err := <-s.closes: // nil later
+		s.limit = max(s.limit, sizeLimit(err))
+	default:
+	}
+	if s.limit > 0 && size > s.limit {
+		s.passed = true
+		return fmt.Errorf("%w: %d bytes, the broker takes %d", transport.ErrTooLarge, size, s.limit)
+	}
+	return fmt.Errorf("%w: connection lost before the confirm: %w", transport.ErrOutcomeUnknown, s.conn.reason())
 }
