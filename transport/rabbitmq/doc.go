@@ -36,6 +36,7 @@
 // subscription, whether it was received or not: what a subscription holds when it ends is counted once, also what it has only
 // fetched. Within the life of a transport that is corrected; other processes see it. A released message stays with its
 // subscription, and is not counted. So a message whose handling ends the process is known by its count, whoever gets it next.
+// The count of what lay fetched beside it is as high: if that must not go to quarantine with it, keep Prefetch small.
 //
 // With single active consumer a requeued message stays as well, for the sake of the order. Its attempts are counted within
 // the transport; a process that takes over counts one for each subscription that has held it. Classic queues only know

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -139,6 +141,29 @@ func TestPoison(t *testing.T) {
 				t.Errorf("got %+v", e)
 			}
 		})
+	}
+}
+
+// TestClassicQueuesCountNothing: what differs from quorum queues is not silent.
+func TestClassicQueuesCountNothing(t *testing.T) {
+	t.Parallel()
+	topic := unique(t, "g")
+	var logged lockedBuffer
+	for n := range 4 {
+		tr := openQuiet(t, brokerURL(t), func(c *rabbitmq.Config) {
+			c.Queue, c.Logger = rabbitmq.Classic, slog.New(slog.NewTextHandler(&logged, nil))
+		})
+		sub := subscribe(t, tr, topic, "g")
+		if n == 0 {
+			publish(t, tr, topic, messages("m", 1)...)
+		}
+		if d := receive(t, sub, 1)[0]; d.Attempt != min(n+1, 2) {
+			t.Errorf("attempt %d in life %d", d.Attempt, n+1)
+		}
+		rabbitmq.Crash(tr)
+	}
+	if said := logged.String(); strings.Count(said, "classic queues do not count") != 4 {
+		t.Errorf("each transport is to warn once: %s", said)
 	}
 }
 

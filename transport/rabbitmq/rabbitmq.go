@@ -22,6 +22,7 @@ type Transport struct {
 	session    atomic.Pointer[session] // of the publishing connection that is up, or was last
 	unroutable atomic.Uint64
 	warned     atomic.Int64 // when an unroutable message was logged last, in seconds of Unix time
+	uncounted  sync.Once    // the warning about classic queues
 
 	starting  sync.Mutex // held while the consuming connection is opened
 	mu        sync.Mutex
@@ -115,6 +116,12 @@ func (t *Transport) Subscribe(ctx context.Context, cfg transport.SubscribeConfig
 			return nil, subscribeError(cfg, err)
 		}
 		<-conn.done // it was lost meanwhile, and is about to be replaced
+	}
+	if t.cfg.Queue == Classic {
+		t.uncounted.Do(func() {
+			t.cfg.Logger.Warn("rabbitmq: classic queues do not count deliveries: a message whose handling ends the process comes again without end",
+				slog.String("topic", cfg.Topic), slog.String("group", cfg.Group))
+		})
 	}
 	s := newSubscription(t, l, cfg)
 	t.mu.Lock()
