@@ -41,6 +41,8 @@ policy:
   timeout: 20s
   retry: {attempts: 2, delay: 10ms, max_delay: 100ms}
 retention: {inbox: 30d, sagas: 1h}
+quarantine: {retention: 90d, replayed: 1d}
+telemetry: {signals: traces, system: rabbitmq}
 kill_switch: {rate: 1, min_deliveries: 5, window: 10s, pause: 1m}
 groups:
   billing:
@@ -48,6 +50,7 @@ groups:
     delivery: at most once
     prefetch: 64
     keep_order: true
+    park_keys: true
     backoff: {min: 1s, max: 2s}
     timeout: 5s
     delays: []
@@ -66,9 +69,11 @@ func TestLoad(t *testing.T) {
 		Name: "shop", Transport: "memory:?capacity=9", Store: "postgres://shop:secret@db/shop", StopTimeout: 10 * time.Second,
 		Policy:     policy,
 		Retention:  config.Retention{Inbox: 720 * time.Hour, Sagas: time.Hour},
+		Quarantine: config.Quarantine{Retention: 90 * 24 * time.Hour, Replayed: 24 * time.Hour},
+		Telemetry:  config.Telemetry{Signals: "traces", System: "rabbitmq"},
 		KillSwitch: &config.KillSwitch{Rate: 1, MinDeliveries: 5, Window: 10 * time.Second, Pause: time.Minute},
 		Groups: map[string]config.Group{
-			"billing": {Workers: 32, Delivery: "at most once", Prefetch: 64, KeepOrder: true,
+			"billing": {Workers: 32, Delivery: "at most once", Prefetch: 64, KeepOrder: true, ParkKeys: true,
 				Backoff: config.Backoff{Min: time.Second, Max: 2 * time.Second},
 				Policy:  config.Policy{Timeout: 5 * time.Second, Delays: []time.Duration{}}},
 			"notes.eu": {},

@@ -35,7 +35,7 @@ func main() {
 		{"apron", 0, 2450}, {"bowl", 0, 790}, {"cup", 0, 450}, {"fork", 0, 320}, {"jug", 0, 1890},
 		{"knife", 0, 380}, {"plate", 0, 650}, {"spoon", 0, 310}, {"teapot", 0, 3400}, {"tray", 0, 1275},
 	}
-	const first, all = 1001, 287
+	const first, all = 1001, 288
 	var lines [][]byte
 	for n := range all {
 		o := order{
@@ -60,12 +60,12 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
+		if n == 149 {
+			line = line[:len(line)/2]
+		}
 		lines = append(lines, line)
 		if n%24 == 20 { // soon after the first, or long after it
 			lines = append(lines, lines[len(lines)-1-random.IntN(len(lines))])
-		}
-		if n == 149 {
-			lines = append(lines, line[:len(line)/2])
 		}
 	}
 	if err := os.WriteFile("orders.jsonl", append(bytes.Join(lines, []byte("\n")), '\n'), 0o644); err != nil {
