@@ -11,11 +11,12 @@ import (
 	"github.com/postbus/postbus/saga"
 )
 
-// clone multiplies the instance "pattern" of a saga, and its journal.
+// clone multiplies the instance "pattern" of a saga, and its journal. The copies are of the next version, so that the
+// program that has made the pattern leaves them.
 func (p *program) clone(ctx context.Context, n int, due string) error {
 	_, err := p.db.SQL().ExecContext(ctx, fmt.Sprintf(`INSERT INTO postbus_saga
 		(saga, inst, id, version, status, step, rev, claims, state, progress, error, origin, due_ms, started_ms, ended_ms)
-		SELECT saga, 'left' || g, md5(g::text), version, status, step, rev, claims, state, progress, error, origin, %s, started_ms, ended_ms
+		SELECT saga, 'left' || g, md5(g::text), version + 1, status, step, rev, claims, state, progress, error, origin, %s, started_ms, ended_ms
 		FROM postbus_saga, generate_series(1, $2) g WHERE saga = $1 AND inst = 'pattern'`, due), p.name, n)
 	if err != nil {
 		return err
@@ -71,7 +72,9 @@ func (d *database) recover(ctx context.Context, r *bench.Run) (err error) {
 		return err
 	}
 	r.Start()
-	p, err := d.startWanting(ctx, name, beyond(name), int64(r.N))
+	def := beyond(name)
+	def.Version = 2
+	p, err := d.startWanting(ctx, name, def, int64(r.N))
 	if err != nil {
 		return err
 	}
