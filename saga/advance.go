@@ -23,7 +23,7 @@ func (o *Orchestrator) goOn(ctx context.Context, list []*transition) error {
 		switch {
 		case t.again:
 			errs = append(errs, o.advance(ctx, t.in.saga, t.in.key, t.in.rev))
-		case t.in.progress.Notify:
+		case t.in.progress.Notify && t.in.def != nil:
 			errs = append(errs, o.tell(ctx, instanceOf{t.in.saga, t.in.key}, t.in.parent))
 		}
 	}
@@ -116,7 +116,7 @@ func (o *Orchestrator) release(ctx context.Context, c claim) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestWait)
 	defer cancel()
 	q := "UPDATE postbus_saga SET claims = claims - 1 WHERE saga = ? AND inst = ? AND rev = ? AND claims > 0"
-	if _, err := o.box.DB().SQL().ExecContext(ctx, o.rows.dialect.Bind(q), c.saga, c.key, c.rev); err != nil {
+	if _, err := o.db.SQL().ExecContext(ctx, o.rows.dialect.Bind(q), c.saga, c.key, c.rev); err != nil {
 		o.cfg.Logger.Warn("saga: an attempt that was broken off counts as one that ended its process", "saga", c.saga, "instance", c.key, "error", err)
 	}
 }

@@ -20,7 +20,7 @@ type Count struct {
 
 // Counts counts the instances that have not ended, for metrics. Its cost grows with their number.
 func (o *Orchestrator) Counts(ctx context.Context) ([]Count, error) {
-	list, err := o.box.DB().SQL().QueryContext(ctx, `SELECT saga, version, status, COUNT(*), MIN(started_ms) FROM postbus_saga
+	list, err := o.db.SQL().QueryContext(ctx, `SELECT saga, version, status, COUNT(*), MIN(started_ms) FROM postbus_saga
 		WHERE ended_ms IS NULL GROUP BY saga, version, status ORDER BY saga, version, status`)
 	if err != nil {
 		return nil, fmt.Errorf("saga: count: %w", err)

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -92,8 +93,7 @@ func (o *Orchestrator) tell(ctx context.Context, of instanceOf, up parent) error
 			return err
 		}
 		c.in.progress.Notify = false
-		c.log = []Entry{{Kind: Told, Step: up.step}}
-		if err := c.save(ctx); err != nil {
+		if err := c.told(ctx, up.step); err != nil {
 			return err
 		}
 		if p == nil || p.in.status.Ended() {
@@ -112,4 +112,21 @@ func (o *Orchestrator) tell(ctx context.Context, of instanceOf, up parent) error
 		return err
 	}
 	return o.goOn(ctx, list)
+}
+
+// told notes that the parent knows of the end.
+func (t *transition) told(ctx context.Context, step string) error {
+	t.in.rev++
+	t.in.due = 0
+	t.note(Told, step, nil)
+	progress, err := json.Marshal(&t.in.progress)
+	if err != nil {
+		return err
+	}
+	q := "UPDATE postbus_saga SET rev = ?, progress = ?, due_ms = NULL WHERE saga = ? AND inst = ?"
+	if _, err := t.w.o.rows.write(ctx, t.w.tx, t.in, t.now, t.log, q, []any{t.in.rev, string(progress), t.in.saga, t.in.key}); err != nil {
+		return err
+	}
+	t.w.list = append(t.w.list, t)
+	return nil
 }

@@ -12,7 +12,7 @@ func Diagram(s Saga) string { return s.define().diagram(nil) }
 
 // Diagram draws the saga of an instance, and where it stands.
 func (o *Orchestrator) Diagram(ctx context.Context, saga, key string) (string, error) {
-	r, err := o.rows.find(ctx, o.box.DB().SQL(), saga, key, false)
+	r, err := o.rows.find(ctx, o.db.SQL(), saga, key, false)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("saga %q: diagram of %q: %w", saga, key, err)

@@ -36,6 +36,7 @@
 //     minute, for the start may be on its way, and is then ignored.
 //   - A reply that comes twice, after its step's timeout, or after the end, changes nothing; unless the instance has
 //     ended, its journal says so.
+//   - A reply for the step because of which an instance is stuck has it go on.
 //   - Two orchestrators, or two messages, for one instance at once: the second waits for the row, and finds what the
 //     first made of it.
 //   - A timeout is a time in the row. It is compared under the lock, with the step that is there then: a late one finds

@@ -56,6 +56,9 @@ func (d driver) Handle(ctx context.Context, group string, m *transport.Message, 
 }
 
 func (d driver) Due(ctx context.Context) (bool, error) {
+	if did, err := d.o.requested(ctx); did || err != nil {
+		return did, err
+	}
 	claims, _, err := d.o.claim(ctx, d.o.cfg.Workers)
 	d.o.at("claimed")
 	for _, c := range claims {
@@ -68,6 +71,6 @@ func (d driver) Due(ctx context.Context) (bool, error) {
 
 func (d driver) Next(ctx context.Context) (int64, error) {
 	var due sql.NullInt64
-	err := d.o.box.DB().SQL().QueryRowContext(ctx, "SELECT MIN(due_ms) FROM postbus_saga").Scan(&due)
+	err := d.o.db.SQL().QueryRowContext(ctx, "SELECT MIN(due_ms) FROM postbus_saga").Scan(&due)
 	return due.Int64, err
 }

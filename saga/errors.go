@@ -12,6 +12,8 @@ var (
 	ErrPivot = errors.New("saga: the instance is past its pivot")
 	// ErrNotStuck: the instance is not stuck, and needs nobody.
 	ErrNotStuck = errors.New("saga: the instance is not stuck")
+	// ErrNobody: no program has taken the command of an Operator, which was withdrawn.
+	ErrNobody = errors.New("saga: no program has carried it out, and it was withdrawn: does one run that has the definition?")
 	// ErrVersion: this program has no definition for the saga or its version.
 	ErrVersion = errors.New("saga: no definition of this version")
 	// ErrState: the state of an instance does not decode into the type of its definition.

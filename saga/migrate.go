@@ -64,7 +64,7 @@ func Migrate[Old, New any](ctx context.Context, o *Orchestrator, saga string, fr
 // open lists instances of a version that have not ended, by their keys.
 func (o *Orchestrator) open(ctx context.Context, saga string, version int, after string) (keys []string, err error) {
 	q := "SELECT inst FROM postbus_saga WHERE saga = ? AND version = ? AND ended_ms IS NULL AND inst > ? ORDER BY inst LIMIT ?"
-	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), saga, version, after, migrateBatch)
+	list, err := o.db.SQL().QueryContext(ctx, o.rows.dialect.Bind(q), saga, version, after, migrateBatch)
 	if err != nil {
 		return nil, fmt.Errorf("saga %q: migrate: %w", saga, err)
 	}

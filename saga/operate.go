@@ -5,190 +5,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
+
+	"github.com/postbus/postbus/outbox"
 )
 
-// Instance is an instance as it stands.
-type Instance struct {
-	Saga, Key string
-	Version   int
-	Status    Status
-	// Step is the name of the step in work, of which a parallel one may have several in work; empty after the end.
-	Step string
-	// State is the state as JSON; empty once only the tombstone is left.
-	State json.RawMessage
-	// Error is why it is stuck, or why it was compensated.
-	Error string
-	// Started and Ended are by the clock of the database. Ended is zero before the end.
-	Started, Ended time.Time
-	// Due is when it will be looked at if nothing happens before; zero for never.
-	Due time.Time
-	// ParentSaga and ParentKey name the instance whose child it is.
-	ParentSaga, ParentKey string
-	// CorrelationID is that of the messages that it publishes.
-	CorrelationID string
-}
-
-// public returns in as others see it.
-func (in *instance) public() Instance {
-	i := Instance{
-		Saga: in.saga, Key: in.key, Version: in.version, Status: in.status, Step: in.progress.At, Error: in.err, Started: time.UnixMilli(in.started),
-		ParentSaga: in.parent.saga, ParentKey: in.parent.key, CorrelationID: in.correlation,
-	}
-	if i.Error == "" {
-		i.Error = in.progress.Why
-	}
-	if in.ended > 0 {
-		i.Ended = time.UnixMilli(in.ended)
-	}
-	if in.due > 0 {
-		i.Due = time.UnixMilli(in.due)
-	}
-	if in.def != nil && in.state != nil {
-		if state, err := in.def.codec.encode(in.state); err == nil {
-			i.State = json.RawMessage(state)
-		}
-	}
-	return i
-}
-
-// public decodes a row without its definition.
-func (r *raw) public() (Instance, error) {
-	in, err := r.instance(nil)
-	if err != nil {
-		return Instance{}, err
-	}
-	i := in.public()
-	if i.State = nil; r.state != "" {
-		i.State = json.RawMessage(r.state)
-	}
-	return i, nil
-}
-
-// Get returns an instance. If there is none the error matches ErrNotFound.
-func (o *Orchestrator) Get(ctx context.Context, saga, key string) (Instance, error) {
-	r, err := o.rows.find(ctx, o.box.DB().SQL(), saga, key, false)
-	switch {
-	case err != nil:
-		return Instance{}, fmt.Errorf("saga %q: get %q: %w", saga, key, err)
-	case r == nil:
-		return Instance{}, fmt.Errorf("%w: saga %q: key %q", ErrNotFound, saga, key)
-	}
-	return r.public()
-}
-
-// Filter says what List lists. Its zero value is all instances.
-type Filter struct {
-	Saga   string
-	Status Status
-	Step   string
-	// Before limits to those started before that time, by the clock of the database.
-	Before time.Time
-	// After continues a list: it is the last instance of what came before.
-	After Instance
-	// Limit is how many are listed at most. Default: 100.
-	Limit int
-}
-
-// List lists instances by saga and key.
-func (o *Orchestrator) List(ctx context.Context, f Filter) ([]Instance, error) {
-	where, args := []string{"rev > 0"}, []any{}
-	add := func(cond string, arg ...any) { where, args = append(where, cond), append(args, arg...) }
-	if f.Saga != "" {
-		add("saga = ?", f.Saga)
-	}
-	if f.Status != "" {
-		add("status = ?", string(f.Status))
-		if !f.Status.Ended() {
-			add("ended_ms IS NULL")
-		}
-	}
-	if f.Step != "" {
-		add("step = ?", f.Step)
-	}
-	if !f.Before.IsZero() {
-		add("started_ms < ?", f.Before.UnixMilli())
-	}
-	if f.After.Saga != "" {
-		add("(saga > ? OR (saga = ? AND inst > ?))", f.After.Saga, f.After.Saga, f.After.Key)
-	}
-	if f.Limit <= 0 {
-		f.Limit = 100
-	}
-	q := "SELECT " + columns + " FROM postbus_saga WHERE " + strings.Join(where, " AND ") + " ORDER BY saga, inst LIMIT ?"
-	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), append(args, f.Limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("saga: list: %w", err)
-	}
-	defer list.Close()
-	var found []Instance
-	for list.Next() {
-		r, err := scan(list)
-		if err != nil {
-			return nil, fmt.Errorf("saga: list: %w", err)
-		}
-		i, err := r.public()
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, i)
-	}
-	return found, list.Err()
-}
-
-// Journal returns what has happened to an instance, oldest first. It is empty if there is none, or only a tombstone.
-func (o *Orchestrator) Journal(ctx context.Context, saga, key string) ([]Entry, error) {
-	list, err := o.box.DB().SQL().QueryContext(ctx,
-		o.rows.dialect.Bind("SELECT rev, at_ms, entries FROM postbus_saga_journal WHERE saga = ? AND inst = ? ORDER BY rev"), saga, key)
-	if err != nil {
-		return nil, fmt.Errorf("saga %q: journal of %q: %w", saga, key, err)
-	}
-	defer list.Close()
-	var all []Entry
-	for list.Next() {
-		var rev, at int64
-		var text string
-		if err := list.Scan(&rev, &at, &text); err != nil {
-			return nil, fmt.Errorf("saga %q: journal of %q: %w", saga, key, err)
-		}
-		var entries []Entry
-		if err := json.Unmarshal([]byte(text), &entries); err != nil {
-			return nil, fmt.Errorf("saga %q: journal of %q: %w", saga, key, err)
-		}
-		for _, e := range entries {
-			e.Rev, e.At = rev, time.UnixMilli(at)
-			all = append(all, e)
-		}
-	}
-	return all, list.Err()
-}
-
-// Retry has a stuck instance go on with the step because of which it is stuck, its attempts counted anew.
-func (o *Orchestrator) Retry(ctx context.Context, saga, key string) error {
-	return o.command(ctx, "retry", saga, key, func(t *transition) error {
+// commands are what a person can ask for, by name.
+var commands = map[string]func(*transition) error{
+	"retry": func(t *transition) error {
 		if t.in.status != Stuck {
 			return ErrNotStuck
 		}
 		t.retry()
 		return nil
-	})
-}
-
-// Skip has a stuck instance go on after the step because of which it is stuck, as if that had been done, or undone.
-func (o *Orchestrator) Skip(ctx context.Context, saga, key string) error {
-	return o.command(ctx, "skip", saga, key, func(t *transition) error {
+	},
+	"skip": func(t *transition) error {
 		if t.in.status != Stuck {
 			return ErrNotStuck
 		}
 		return t.skip()
-	})
-}
-
-// Compensate aborts an instance that runs or is stuck on its way forward, and has what was done undone. It is no error if
-// it is being undone already.
-func (o *Orchestrator) Compensate(ctx context.Context, saga, key string) error {
-	return o.command(ctx, "compensate", saga, key, func(t *transition) error {
+	},
+	"compensate": func(t *transition) error {
 		switch {
 		case t.in.progress.Pivoted:
 			return ErrPivot
@@ -197,51 +33,170 @@ func (o *Orchestrator) Compensate(ctx context.Context, saga, key string) error {
 		}
 		t.abort("", "by a person")
 		return nil
-	})
-}
-
-// Cancel ends an instance as it is. Nothing more is done, and nothing undone.
-func (o *Orchestrator) Cancel(ctx context.Context, saga, key string) error {
-	return o.command(ctx, "cancel", saga, key, func(t *transition) error {
+	},
+	"cancel": func(t *transition) error {
 		t.in.err = ""
 		t.end(Cancelled)
 		return nil
-	})
+	},
 }
 
-// command makes the transition that a person has asked for.
-func (o *Orchestrator) command(ctx context.Context, name, saga, key string, f func(*transition) error) error {
-	list, err := o.transact(ctx, o.box.Tx, func(ctx context.Context, w *work) error {
-		t, err := w.lock(ctx, saga, key)
-		switch {
-		case t != nil && t.in.status.Ended():
-			return ErrEnded
-		case err != nil && (t == nil || name != "cancel"):
-			return err
-		case err != nil: // what cannot be read can be cancelled
-			return w.cancelBroken(ctx, t)
-		case t == nil:
-			return ErrNotFound
-		}
-		if err := t.safely(func() error { return f(t) }); err != nil {
-			return err
-		}
-		return t.drive(ctx)
-	})
+// Retry has a stuck instance go on with the step because of which it is stuck, its attempts counted anew.
+func (o *Orchestrator) Retry(ctx context.Context, saga, key string) error {
+	return o.command(ctx, "retry", saga, key)
+}
+
+// Skip has a stuck instance go on after the step because of which it is stuck, as if that had been done, or undone.
+func (o *Orchestrator) Skip(ctx context.Context, saga, key string) error {
+	return o.command(ctx, "skip", saga, key)
+}
+
+// Compensate aborts an instance that runs or is stuck on its way forward, and has what was done undone. It is no error if
+// it is being undone already.
+func (o *Orchestrator) Compensate(ctx context.Context, saga, key string) error {
+	return o.command(ctx, "compensate", saga, key)
+}
+
+// Cancel ends an instance as it is. Nothing more is done, and nothing undone; a child of it goes on by itself.
+func (o *Orchestrator) Cancel(ctx context.Context, saga, key string) error {
+	return o.command(ctx, "cancel", saga, key)
+}
+
+func (o *Orchestrator) command(ctx context.Context, name, saga, key string) error {
+	list, err := o.transact(ctx, o.box.Tx, func(ctx context.Context, w *work) error { return w.command(ctx, name, saga, key) })
 	if err != nil {
 		return fmt.Errorf("saga %q: %s %q: %w", saga, name, key, err)
 	}
-	if err := o.goOn(ctx, list); err != nil && !errors.Is(err, context.Canceled) {
-		o.cfg.Logger.Warn("saga: what follows a command is left to the poller", "saga", saga, "instance", key, "error", err)
-	}
+	o.goOnLater(ctx, list)
 	return nil
 }
 
-// cancelBroken ends an instance that this program cannot read.
+// goOnLater does what follows a command, or leaves it to the poller.
+func (o *Orchestrator) goOnLater(ctx context.Context, list []*transition) {
+	if err := o.goOn(ctx, list); err != nil && ctx.Err() == nil {
+		o.cfg.Logger.Warn("saga: what follows a command is left to the poller", "error", err)
+	}
+}
+
+// command makes the transition that a person has asked for.
+func (w *work) command(ctx context.Context, name, saga, key string) error {
+	t, err := w.lock(ctx, saga, key)
+	if errors.Is(err, ErrVersion) && name == "cancel" {
+		t, err = w.lockUnknown(ctx, saga, key)
+		if err == nil && t != nil && !t.in.status.Ended() {
+			return w.cancelBroken(ctx, t)
+		}
+	}
+	switch {
+	case t != nil && t.in.status.Ended():
+		return ErrEnded
+	case err != nil && (t == nil || name != "cancel"):
+		return err
+	case err != nil: // what cannot be read can be cancelled
+		return w.cancelBroken(ctx, t)
+	case t == nil:
+		return ErrNotFound
+	}
+	if err := t.safely(func() error { return commands[name](t) }); err != nil {
+		return err
+	}
+	return t.drive(ctx)
+}
+
+// lockUnknown is lock for an instance of whose version this program has no definition.
+func (w *work) lockUnknown(ctx context.Context, saga, key string) (*transition, error) {
+	r, err := w.o.rows.find(ctx, w.tx, saga, key, true)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	in, err := r.instance(nil)
+	return &transition{machine: machine{in: in, now: w.o.now()}, w: w}, err
+}
+
+// cancelBroken ends an instance whose state or definition this program does not have.
 func (w *work) cancelBroken(ctx context.Context, t *transition) error {
 	t.in.rev++
-	t.note(Ended, "", func(e *Entry) { e.Error = "cancelled by a person; it could not be read" })
-	q := "UPDATE postbus_saga SET status = ?, rev = rev + 1, due_ms = NULL, ended_ms = ? WHERE saga = ? AND inst = ?"
-	_, err := w.o.rows.write(ctx, w.tx, t.in, t.now, t.log, q, []any{string(Cancelled), t.now, t.in.saga, t.in.key})
-	return err
+	t.end(Cancelled)
+	t.log[0].Error = "cancelled by a person; this program could not read it"
+	progress, err := json.Marshal(&t.in.progress)
+	if err != nil {
+		return err
+	}
+	t.in.due = t.in.nextDue()
+	q := "UPDATE postbus_saga SET status = ?, step = '', rev = ?, progress = ?, due_ms = ?, ended_ms = ? WHERE saga = ? AND inst = ?"
+	args := []any{string(Cancelled), t.in.rev, string(progress), nullable(t.in.due), t.now, t.in.saga, t.in.key}
+	if _, err := w.o.rows.write(ctx, w.tx, t.in, t.now, t.log, q, args); err != nil {
+		return err
+	}
+	w.list = append(w.list, t)
+	return nil
+}
+
+// carryOut makes the transition that an Operator has asked for by the request id, and answers it, in one transaction. It
+// reports whether it was this call that answered.
+func (o *Orchestrator) carryOut(ctx context.Context, id, name, saga, key string) (bool, error) {
+	answered := false
+	answer := func(ctx context.Context, tx *outbox.Tx, text string) error {
+		res, err := tx.ExecContext(ctx, o.rows.dialect.Bind("UPDATE postbus_saga_command SET answer = ? WHERE id = ? AND answer IS NULL"), text, id)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		answered = n > 0
+		return err
+	}
+	list, err := o.transact(ctx, o.box.Tx, func(ctx context.Context, w *work) error {
+		if err := answer(ctx, w.tx, answerDone); err != nil || !answered {
+			return err
+		}
+		return w.command(ctx, name, saga, key)
+	})
+	if text := refusal(err); text != "" {
+		err = o.box.Tx(ctx, func(tx *outbox.Tx) error { return answer(ctx, tx, text) })
+	}
+	if err != nil {
+		return false, err
+	}
+	o.goOnLater(ctx, list)
+	return answered, nil
+}
+
+// requested carries out what Operators have asked for, and reports whether there was any.
+func (o *Orchestrator) requested(ctx context.Context) (any bool, err error) {
+	list, err := o.requests(ctx)
+	if err != nil {
+		return false, err
+	}
+	var errs []error
+	for _, r := range list {
+		if _, known := commands[r.command]; !known || o.newest[r.saga] == nil && r.command != "cancel" {
+			continue // for another program
+		}
+		done, err := o.carryOut(ctx, r.id, r.command, r.saga, r.key)
+		any = any || done
+		if err != nil && !errors.Is(err, ErrVersion) {
+			errs = append(errs, fmt.Errorf("saga %q: %s %q: %w", r.saga, r.command, r.key, err))
+		}
+	}
+	return any, errors.Join(errs...)
+}
+
+// request is what an Operator has asked for.
+type request struct{ id, saga, key, command string }
+
+func (o *Orchestrator) requests(ctx context.Context) (list []request, err error) {
+	rows, err := o.db.SQL().QueryContext(ctx,
+		o.rows.dialect.Bind("SELECT id, saga, inst, command FROM postbus_saga_command WHERE answer IS NULL AND until_ms > ? ORDER BY until_ms, id"), o.now())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r request
+		if err := rows.Scan(&r.id, &r.saga, &r.key, &r.command); err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, rows.Err()
 }

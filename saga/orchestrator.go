@@ -53,9 +53,9 @@ type Config struct {
 
 // Orchestrator runs sagas. Its methods may be called concurrently.
 type Orchestrator struct {
+	desk
 	box    *outbox.Box
 	cfg    Config
-	rows   rows
 	defs   map[string]map[int]*definition
 	newest map[string]*definition
 
@@ -89,7 +89,7 @@ func New(b *bus.Bus, box *outbox.Box, cfg Config) (*Orchestrator, error) {
 	if b == nil || box == nil || box.DB() == nil {
 		errs = append(errs, fmt.Errorf("saga: %w: New needs a bus, and a Box with a database", bus.ErrInvalid))
 	} else {
-		o.rows.dialect = box.DB().Dialect()
+		o.desk = desk{box.DB(), rows{box.DB().Dialect()}}
 	}
 	if len(cfg.Sagas) == 0 {
 		errs = append(errs, fmt.Errorf("saga: %w: Config.Sagas is empty", bus.ErrInvalid))
@@ -201,7 +201,7 @@ func (o *Orchestrator) readClock(ctx context.Context) error {
 	for i := 0; i < clockReadings && best > atOnce; i++ {
 		var theirs int64
 		before := time.Now()
-		if err := o.box.DB().SQL().QueryRowContext(ctx, o.rows.clockQuery()).Scan(&theirs); err != nil {
+		if err := o.db.SQL().QueryRowContext(ctx, o.rows.clockQuery()).Scan(&theirs); err != nil {
 			return fmt.Errorf("saga: the clock of the database: %w", err)
 		}
 		if took := time.Since(before); took < best {

@@ -63,6 +63,7 @@ func (o *Orchestrator) poll(ctx, run context.Context) {
 	var working sync.WaitGroup
 	defer working.Wait()
 	working.Go(func() { o.keepHouse(ctx) })
+	working.Go(func() { o.obey(ctx) })
 	busy, released := atomic.Int64{}, make(chan struct{}, 1)
 	work := func(c claim) {
 		defer func() {
@@ -101,6 +102,16 @@ func (o *Orchestrator) poll(ctx, run context.Context) {
 				break
 			}
 		}
+	}
+}
+
+// obey carries out what Operators ask for, until ctx ends.
+func (o *Orchestrator) obey(ctx context.Context) {
+	for ctx.Err() == nil {
+		if _, err := o.requested(ctx); err != nil && ctx.Err() == nil {
+			o.cfg.Logger.Warn("saga: a command is tried again later", "error", err)
+		}
+		o.rest(ctx, nil, func() time.Duration { return o.cfg.PollInterval })
 	}
 }
 
@@ -155,7 +166,7 @@ func (o *Orchestrator) due(ctx context.Context, saga string, version, n int) (ke
 	if o.rows.dialect == store.Postgres {
 		q += o.rows.forUpdate(true)
 	}
-	list, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), saga, version, o.now(), n)
+	list, err := o.db.SQL().QueryContext(ctx, o.rows.dialect.Bind(q), saga, version, o.now(), n)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,9 @@ func (o *Orchestrator) keepHouse(ctx context.Context) {
 			if err := o.readClock(ctx); err != nil && ctx.Err() == nil {
 				o.cfg.Logger.Warn("saga: the clock of the database was not read", "error", err)
 			}
+			if err := o.forgetRequests(ctx); err != nil && ctx.Err() == nil {
+				o.cfg.Logger.Warn("saga: commands that nobody waits for were not removed", "error", err)
+			}
 			if err := o.census(ctx); err != nil && ctx.Err() == nil {
 				o.cfg.Logger.Warn("saga: instances were not counted", "error", err)
 			}
@@ -45,6 +48,12 @@ func (o *Orchestrator) keepHouse(ctx context.Context) {
 		}
 		o.rest(ctx, nil, func() time.Duration { return pause })
 	}
+}
+
+// forgetRequests removes what an Operator that was killed has left.
+func (o *Orchestrator) forgetRequests(ctx context.Context) error {
+	_, err := o.db.SQL().ExecContext(ctx, o.rows.dialect.Bind("DELETE FROM postbus_saga_command WHERE until_ms < ?"), o.now()-milli(commandPatience))
+	return err
 }
 
 // sweepPause is a hundredth of what is kept for the shortest time, within bounds.
@@ -126,7 +135,7 @@ const forEver = 1 << 60
 // ended lists a batch of instances that have ended, without their locks.
 func (o *Orchestrator) ended(ctx context.Context, where string, args ...any) (list []swept, err error) {
 	q := fmt.Sprintf("SELECT saga, inst, ended_ms FROM postbus_saga WHERE %s LIMIT %d", where, sweepBatch)
-	found, err := o.box.DB().SQL().QueryContext(ctx, o.rows.dialect.Bind(q), args...)
+	found, err := o.db.SQL().QueryContext(ctx, o.rows.dialect.Bind(q), args...)
 	if err != nil {
 		return nil, err
 	}

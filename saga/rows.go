@@ -89,8 +89,8 @@ func (r *raw) instance(def *definition) (*instance, error) {
 	}
 	in.parent = parent{o.Parent, o.ParentKey, o.ParentStep}
 	in.correlation, in.trace = o.Correlation, o.Trace
-	if def == nil || r.rev == 0 { // without a definition, or a tombstone
-		return in, nil
+	if in.status != Completed && in.status.Ended() || def == nil || r.rev == 0 {
+		return in, nil // nobody asks for the state, or there is no definition, or only a tombstone
 	}
 	if step := in.vanished(); step != "" {
 		return in, fail(fmt.Errorf("%w: %q", ErrStep, step))
