@@ -31,6 +31,7 @@ var commands = []func() *command{
 	groupsCommand, sendCommand, tailCommand,
 	quarantineListCommand, quarantineKindsCommand, quarantineShowCommand, quarantineEditCommand, quarantineReplayCommand,
 	quarantineDiscardCommand,
+	sagaListCommand, sagaShowCommand, sagaRetryCommand, sagaSkipCommand, sagaCompensateCommand, sagaCancelCommand,
 	configCheckCommand, configSchemaCommand,
 }
 
