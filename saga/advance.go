@@ -131,9 +131,11 @@ func (o *Orchestrator) committed(list []*transition) {
 			if e.Kind == BecameStuck {
 				o.cfg.Logger.Error("saga: an instance is stuck, and waits for a person", "saga", t.in.saga, "instance", t.in.key, "error", e.Error)
 			}
-			if o.cfg.Observe != nil {
-				e.Rev, e.At = t.in.rev, time.UnixMilli(t.now)
-				o.cfg.Observe(t.in.public(), e)
+			e.Rev, e.At = t.in.rev, time.UnixMilli(t.now)
+			for _, h := range o.cfg.Hooks {
+				if h.Observe != nil {
+					h.Observe(t.in.public(), e)
+				}
 			}
 		}
 	}

@@ -20,6 +20,7 @@ func (o *Orchestrator) attempt(ctx context.Context, r *run, s *step) (time.Durat
 	if r.undo {
 		f = s.undo
 	}
+	do := o.around(r, f)
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.AttemptTimeout)
 	defer cancel()
@@ -36,7 +37,7 @@ func (o *Orchestrator) attempt(ctx context.Context, r *run, s *step) (time.Durat
 			}
 			result <- err
 		}()
-		err = f(ctx, r)
+		err = do(ctx)
 	}()
 	var err error
 	select {

@@ -87,14 +87,14 @@ func TestObserve(t *testing.T) {
 	var told []string
 	p := f.start(saga.Config{
 		Sagas: []saga.Saga{simple()},
-		Observe: func(i saga.Instance, e saga.Entry) {
+		Hooks: []saga.Hook{{}, {Observe: func(i saga.Instance, e saga.Entry) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, strings.Trim(string(e.Kind)+":"+e.Step, ":"))
 			if i.Key != "o1" || e.Rev == 0 || e.At.IsZero() {
 				t.Errorf("%+v %+v", i, e)
 			}
-		},
+		}}},
 	}, payments)
 	p.publish(placed{"o1"})
 	p.until("checkout", "o1", saga.Completed)

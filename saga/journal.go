@@ -56,6 +56,10 @@ type Entry struct {
 	Data         json.RawMessage `json:"data,omitempty"`
 	// Took is how long the attempt ran.
 	Took time.Duration `json:"took,omitempty"`
+	// Finished reports whether this has ended the step well, or its undoing, and Lasted how long that took, from when the
+	// step was reached, or its undoing begun.
+	Finished bool          `json:"finished,omitempty"`
+	Lasted   time.Duration `json:"lasted,omitempty"`
 	// State is the state, as JSON, after what can change it has succeeded; empty elsewhere.
 	State string `json:"state,omitempty"`
 }

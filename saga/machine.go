@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/postbus/postbus/bus"
 )
@@ -87,6 +88,7 @@ func (m *machine) did(l *leaf) error {
 	s := m.step(l)
 	if l.Phase == undoing {
 		m.note(Undone, l.Name, func(e *Entry) { e.Attempt = l.Attempt + 1 })
+		m.finished(l)
 		l.Phase = undone
 		m.undoNext()
 		return nil
@@ -176,6 +178,7 @@ func (m *machine) reply(l *leaf, r *reply, ev any, message string) error {
 func (m *machine) childEnded(l *leaf, ended Status, state any) error {
 	if l.Phase == childEnds {
 		m.note(Undone, l.Name, nil)
+		m.finished(l)
 		l.Phase = undone
 		m.undoNext()
 		return nil
@@ -198,8 +201,15 @@ func (m *machine) childEnded(l *leaf, ended Status, state any) error {
 	return m.finish(l)
 }
 
+// finished tells the last entry that it has ended l, or its undoing.
+func (m *machine) finished(l *leaf) {
+	e := &m.log[len(m.log)-1]
+	e.Finished, e.Lasted = true, time.Duration(m.now-l.Since)*time.Millisecond
+}
+
 // finish ends l well, and goes on if it was the last of its step.
 func (m *machine) finish(l *leaf) error {
+	m.finished(l)
 	l.Phase, l.Due, l.Deadline = done, 0, 0
 	if p := &m.in.progress; m.in.status == Stuck && p.StuckAt == l.Name { // what it was stuck at has come after all
 		m.in.status, m.in.err, p.StuckAt = Running, "", ""

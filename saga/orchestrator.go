@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +45,8 @@ type Config struct {
 	// TombstoneRetention is how long after that its key still keeps a straggler from starting it again. Default:
 	// DefaultTombstoneRetention. Negative: for ever.
 	TombstoneRetention time.Duration
-	// Observe is called after the commit of each transition, for each entry of its journal, concurrently. Default: nobody.
-	Observe func(i Instance, e Entry)
+	// Hooks see what is done. Default: none. Package sagatelemetry has one.
+	Hooks []Hook
 	// Logger gets what no caller is told: stuck instances, unknown versions, a database in trouble. Default:
 	// slog.Default().
 	Logger *slog.Logger
@@ -141,6 +142,7 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	cfg.Hooks = slices.Clone(cfg.Hooks)
 	return cfg
 }
 

@@ -110,7 +110,7 @@ func (d *database) startWanting(ctx context.Context, name string, def saga.Defin
 	}
 	bus.Handle(p.bus, "payments", func(ctx context.Context, e ask) error { return p.bus.Publish(ctx, captured(e)) })
 	box := outbox.New(p.db, outbox.Config{Transport: t, Topic: topic, Logger: logger})
-	p.saga, err = saga.New(p.bus, box, saga.Config{Sagas: []saga.Saga{def}, Workers: inParallel, Logger: logger, Observe: p.observe})
+	p.saga, err = saga.New(p.bus, box, saga.Config{Sagas: []saga.Saga{def}, Workers: inParallel, Logger: logger, Hooks: []saga.Hook{{Observe: p.observe}}})
 	if err != nil {
 		return nil, err
 	}

@@ -73,14 +73,14 @@ func run(ctx context.Context, file string) error {
 	var known sync.Map // several entries of a journal can come with the end
 	o, err := saga.New(b, outbox.New(db, outbox.Config{Transport: t}), saga.Config{
 		Sagas: []saga.Saga{Checkout},
-		Observe: func(i saga.Instance, _ saga.Entry) {
+		Hooks: []saga.Hook{{Observe: func(i saga.Instance, _ saga.Entry) {
 			if !i.Status.Ended() {
 				return
 			}
 			if _, before := known.LoadOrStore(i.Key, true); !before {
 				ended <- i.Status
 			}
-		},
+		}}},
 	})
 	if err != nil {
 		return err

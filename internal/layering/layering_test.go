@@ -47,6 +47,8 @@ var arrows = map[string][]string{
 	"saga":                               {"bus", "outbox", "store"},
 	"saga/sagafx":                        {"saga", "bus/busfx", "config"},
 	"saga/sagatest":                      {"saga", "bus/bustest"},
+	"saga/sagatelemetry":                 {"saga"},
+	"saga/sagatelemetry/sagatelemetryfx": {"saga/sagatelemetry", "config"},
 }
 
 // core must link none of heavy, however indirectly: a program that stays in process pays for no broker.

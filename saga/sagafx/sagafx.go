@@ -64,6 +64,7 @@ type orchestratorParams struct {
 	Config    saga.Config    `optional:"true"`
 	File      *config.Config `optional:"true"`
 	Logger    *slog.Logger   `optional:"true"`
+	Telemetry saga.Hook      `name:"postbus.telemetry" optional:"true"`
 }
 
 type orchestratorOut struct {
@@ -78,6 +79,9 @@ func newOrchestrator(p orchestratorParams) orchestratorOut {
 	cfg.Sagas = slices.Clone(cfg.Sagas)
 	for _, s := range sagas {
 		cfg.Sagas = append(cfg.Sagas, s.saga)
+	}
+	if p.Telemetry.Observe != nil || p.Telemetry.Around != nil {
+		cfg.Hooks = append([]saga.Hook{p.Telemetry}, cfg.Hooks...)
 	}
 	if cfg.Retention == 0 && p.File != nil {
 		cfg.Retention = p.File.Retention.Sagas
