@@ -41,10 +41,13 @@ type scoop struct {
 // refuses waits as before.
 func (s *Store) claim(ctx context.Context, f Filter, after cursor, n int, token string, check func(topic, group string) error) (*scoop, error) {
 	var w where
-	if err := w.entries(f); err != nil {
+	if begin := timeOf(after.last); begin.After(f.Since) {
+		f.Since = begin
+	}
+	if err := w.entries(s, f); err != nil {
 		return nil, err
 	}
-	w.and("last_ms >= ? AND (last_ms > ? OR id > ?)", after.last, after.last, after.id)
+	w.and("(last_ms > ? OR id > ?)", after.last, after.id)
 	q := `SELECT id, last_ms, fp, line, topic, grp, LENGTH(payload) + COALESCE(LENGTH(new_payload), 0) FROM postbus_quarantine` + w.text() +
 		" ORDER BY last_ms, id LIMIT ?" + s.forUpdate(true)
 	var taken *scoop
@@ -83,8 +86,9 @@ func (s *Store) claim(ctx context.Context, f Filter, after cursor, n int, token 
 			return err
 		}
 		if len(taken.batch) > 0 {
-			_, err = s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, claim = ?, claim_ms = ?, replays = replays + 1
-				WHERE id IN (`+marks(len(taken.batch))+")", append([]any{int(Replaying), token, leaseEnd(claimLease)}, idsOf(taken.batch)...)...)
+			these, ids := in(s, "id", idsOf(taken.batch))
+			_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ?, claim = ?, claim_ms = ?, replays = replays + 1 WHERE "+these,
+				append([]any{int(Replaying), token, leaseEnd(claimLease)}, ids...)...)
 			if err != nil {
 				return err
 			}
@@ -102,8 +106,8 @@ func (s *Store) queue(ctx context.Context, tx *sql.Tx, lined []*claimed) error {
 	if len(lined) == 0 {
 		return nil
 	}
-	_, err := s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ? WHERE id IN ("+marks(len(lined))+")",
-		append([]any{int(Parked)}, idsOf(lined)...)...)
+	these, ids := in(s, "id", idsOf(lined))
+	_, err := s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ? WHERE "+these, append([]any{int(Parked)}, ids...)...)
 	if err != nil {
 		return err
 	}
@@ -123,8 +127,8 @@ func linesIn(list []*claimed) (lines [][]byte) {
 
 func leaseEnd(d time.Duration) int64 { return nowMS() + d.Milliseconds() }
 
-func idsOf(batch []*claimed) []any {
-	ids := make([]any, len(batch))
+func idsOf(batch []*claimed) []int64 {
+	ids := make([]int64, len(batch))
 	for i, c := range batch {
 		ids[i] = c.id
 	}
@@ -137,9 +141,9 @@ func (s *Store) load(ctx context.Context, tx *sql.Tx, batch []*claimed, token st
 	for _, c := range batch {
 		byID[c.id] = c
 	}
-	q := `SELECT id, grp, topic, headers, payload, new_headers, new_body, new_payload FROM postbus_quarantine
-		WHERE id IN (` + marks(len(batch)) + ")"
-	return s.query(ctx, tx, q, idsOf(batch), func(row scanner) error {
+	these, ids := in(s, "id", idsOf(batch))
+	q := "SELECT id, grp, topic, headers, payload, new_headers, new_body, new_payload FROM postbus_quarantine WHERE " + these
+	return s.query(ctx, tx, q, ids, func(row scanner) error {
 		var id int64
 		var group, topic, headers string
 		var payload, newPayload []byte
@@ -172,9 +176,9 @@ func (s *Store) mark(ctx context.Context, ids []int64, token string) error {
 		return nil
 	}
 	return s.tx(ctx, func(tx *sql.Tx) error {
-		_, err := s.exec(ctx, tx, `UPDATE postbus_quarantine SET status = ?, last_ms = ?
-			WHERE id IN (`+marks(len(ids))+`) AND status = ? AND claim = ?`,
-			append(append([]any{int(Replayed), nowMS()}, anys(ids)...), int(Replaying), token)...)
+		these, args := in(s, "id", ids)
+		_, err := s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ?, last_ms = ? WHERE status = ? AND claim = ? AND "+these,
+			append([]any{int(Replayed), nowMS(), int(Replaying), token}, args...)...)
 		return err
 	})
 }
@@ -185,7 +189,8 @@ func (s *Store) release(ctx context.Context, ids []int64, token string) error {
 		return nil
 	}
 	return s.tx(ctx, func(tx *sql.Tx) error {
-		_, err := s.wait(ctx, tx, "claim = ? AND id IN ("+marks(len(ids))+")", append([]any{token}, anys(ids)...)...)
+		these, args := in(s, "id", ids)
+		_, err := s.wait(ctx, tx, "claim = ? AND "+these, append([]any{token}, args...)...)
 		return err
 	})
 }
@@ -206,7 +211,7 @@ func (s *Store) reclaim(ctx context.Context) error {
 
 // wait turns entries that are on their way into ones that wait, and returns how many.
 func (s *Store) wait(ctx context.Context, tx *sql.Tx, cond string, args ...any) (int, error) {
-	var ids []any
+	var ids []int64
 	var counts tally
 	q := "SELECT id, fp, grp, event, errors, last_ms FROM postbus_quarantine WHERE status = ? AND " + cond + s.forUpdate(true)
 	err := s.query(ctx, tx, q, append([]any{int(Replaying)}, args...), func(row scanner) error {
@@ -226,8 +231,9 @@ func (s *Store) wait(ctx context.Context, tx *sql.Tx, cond string, args ...any) 
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}
-	_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ?, claim = '', claim_ms = 0 WHERE id IN ("+marks(len(ids))+")",
-		append([]any{int(Waiting)}, ids...)...)
+	these, list := in(s, "id", ids)
+	_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ?, claim = '', claim_ms = 0 WHERE "+these,
+		append([]any{int(Waiting)}, list...)...)
 	if err != nil {
 		return 0, err
 	}

@@ -64,19 +64,8 @@ func (s *Store) count(ctx context.Context, tx *sql.Tx, t *tally) error {
 			gone[fp] = n
 		}
 	}
-	const width, chunk = 8, 64
-	for batch := range slices.Chunk(slices.Sorted(maps.Keys(t.more)), chunk) {
-		args := make([]any, 0, width*len(batch))
-		for _, fp := range batch {
-			c := t.more[fp]
-			args = append(args, fp, c.group, c.event, text(pattern(c.errors[len(c.errors)-1])), text(cut(c.errors[0], maxPast)),
-				c.n, c.first, c.last)
-		}
-		q := "INSERT INTO postbus_quarantine_kind (fp, grp, event, pattern, sample, n, first_ms, last_ms) VALUES " +
-			tuples(len(batch), width) + s.merge()
-		if _, err := s.exec(ctx, tx, q, args...); err != nil {
-			return err
-		}
+	if err := s.countMore(ctx, tx, t); err != nil {
+		return err
 	}
 	for _, fp := range slices.Sorted(maps.Keys(gone)) {
 		if _, err := s.exec(ctx, tx, "UPDATE postbus_quarantine_kind SET n = n - ? WHERE fp = ?", gone[fp], fp); err != nil {
@@ -87,6 +76,25 @@ func (s *Store) count(ctx context.Context, tx *sql.Tx, t *tally) error {
 		}
 	}
 	return nil
+}
+
+func (s *Store) countMore(ctx context.Context, tx *sql.Tx, t *tally) error {
+	if len(t.more) == 0 {
+		return nil
+	}
+	var fps, groups, events, patterns, samples []string
+	var ns, firsts, lasts []int64
+	for _, fp := range slices.Sorted(maps.Keys(t.more)) {
+		c := t.more[fp]
+		fps, groups, events = append(fps, fp), append(groups, c.group), append(events, c.event)
+		patterns = append(patterns, text(pattern(c.errors[len(c.errors)-1])))
+		samples = append(samples, text(cut(c.errors[0], maxPast)))
+		ns, firsts, lasts = append(ns, int64(c.n)), append(firsts, c.first), append(lasts, c.last)
+	}
+	return s.insert(ctx, tx, &table{name: "postbus_quarantine_kind", rows: len(fps), columns: []column{
+		{name: "fp", texts: fps}, {name: "grp", texts: groups}, {name: "event", texts: events}, {name: "pattern", texts: patterns},
+		{name: "sample", texts: samples}, {name: "n", ints: ns}, {name: "first_ms", ints: firsts}, {name: "last_ms", ints: lasts},
+	}}, s.merge())
 }
 
 // merge is how a row of counts joins one that is there.
@@ -156,7 +164,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
 	if f.byName() {
 		q = "SELECT CAST(COALESCE(SUM(n), 0) AS " + s.integer() + ") FROM postbus_quarantine_kind"
 		w.names(f)
-	} else if err := w.entries(f); err != nil {
+	} else if err := w.entries(s, f); err != nil {
 		return 0, fmt.Errorf("quarantine: count: %w", err)
 	}
 	var n int

@@ -62,7 +62,7 @@ func (s *Store) remove(ctx context.Context, f Filter) (n int, err error) {
 
 func (s *Store) removeBatch(ctx context.Context, f Filter) (n int, err error) {
 	var w where
-	if err := w.entries(f); err != nil {
+	if err := w.entries(s, f); err != nil {
 		return 0, err
 	}
 	q := "SELECT id, fp, line FROM postbus_quarantine" + w.text() + " ORDER BY last_ms, id LIMIT ?" + s.forUpdate(true)
@@ -86,7 +86,8 @@ func (s *Store) removeBatch(ctx context.Context, f Filter) (n int, err error) {
 		if err != nil || len(gone) == 0 {
 			return err
 		}
-		if n, err = s.exec(ctx, tx, "DELETE FROM postbus_quarantine WHERE id IN ("+marks(len(gone))+")", idsOf(gone)...); err != nil {
+		these, ids := in(s, "id", idsOf(gone))
+		if n, err = s.exec(ctx, tx, "DELETE FROM postbus_quarantine WHERE "+these, ids...); err != nil {
 			return err
 		}
 		if err := s.start(ctx, tx, linesIn(gone)); err != nil {

@@ -110,7 +110,7 @@ func (w *where) names(f Filter) {
 }
 
 // entries are the conditions on entries.
-func (w *where) entries(f Filter) error {
+func (w *where) entries(s *Store, f Filter) error {
 	if len(f.IDs) > MaxIDs {
 		return fmt.Errorf("a filter of %d ids; %d are allowed", len(f.IDs), MaxIDs)
 	}
@@ -120,7 +120,8 @@ func (w *where) entries(f Filter) error {
 		if len(f.IDs) == 0 {
 			w.and("1 = 0")
 		} else {
-			w.and("id IN ("+marks(len(f.IDs))+")", anys(f.IDs)...)
+			these, ids := in(s, "id", f.IDs)
+			w.and(these, ids...)
 		}
 	}
 	if f.MessageID != "" {

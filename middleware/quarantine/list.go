@@ -74,13 +74,18 @@ func (s *Store) List(ctx context.Context, f Filter, p Page) (list []Entry, next 
 		return nil, "", err
 	}
 	var w where
-	err = w.entries(f)
-	if p.From != "" && err == nil {
-		var c cursor
-		c, err = parseCursor(p.From)
-		w.and("last_ms <= ? AND (last_ms < ? OR id < ?)", c.last, c.last, c.id)
+	if p.From != "" {
+		c, err := parseCursor(p.From)
+		if err != nil {
+			return nil, "", fmt.Errorf("quarantine: list: %w", err)
+		}
+		// One bound and not two, of which SQLite might take the worse.
+		if end := timeOf(c.last + 1); f.Before.IsZero() || end.Before(f.Before) {
+			f.Before = end
+		}
+		w.and("(last_ms < ? OR id < ?)", c.last, c.id)
 	}
-	if err != nil {
+	if err := w.entries(s, f); err != nil {
 		return nil, "", fmt.Errorf("quarantine: list: %w", err)
 	}
 	limit := p.Limit

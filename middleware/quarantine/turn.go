@@ -53,7 +53,7 @@ func (s *Store) take(ctx context.Context, a *failure) (turn, error) {
 			return nil
 		case fresh:
 			result = waits
-			return s.insert(ctx, tx, []*failure{a})
+			return s.insertEntries(ctx, tx, []*failure{a})
 		case lined && status == Replaying && claim == a.token:
 			result = first
 			_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine_key SET due_ms = ? WHERE line = ?", leaseEnd(handleLease), a.line)

@@ -10,28 +10,32 @@ import (
 	"github.com/postbus/postbus/store"
 )
 
-// write puts messages into the database in one transaction. No two of them are the same.
+// write puts messages into the database in one transaction. No two of them are the same. As a rule none is there already,
+// and that is found out by trying.
 func (s *Store) write(ctx context.Context, batch []*failure) error {
 	slices.SortFunc(batch, func(a, b *failure) int { return slices.Compare(a.ident, b.ident) }) // so that none locks crosswise
+	look := slices.ContainsFunc(batch, func(f *failure) bool { return f.token != "" || f.lost })
 	for {
-		err := s.tx(ctx, func(tx *sql.Tx) error { return s.writeIn(ctx, tx, batch) })
+		err := s.tx(ctx, func(tx *sql.Tx) error { return s.writeIn(ctx, tx, batch, look) })
 		if err == nil {
 			s.parked(batch)
 		}
-		// Another instance has written one of them between our look and our insert.
 		if !store.IsDuplicate(err) || ctx.Err() != nil {
 			return err
 		}
+		look = true // after that, another instance has written one of them since
 	}
 }
 
-func (s *Store) writeIn(ctx context.Context, tx *sql.Tx, batch []*failure) error {
+func (s *Store) writeIn(ctx context.Context, tx *sql.Tx, batch []*failure, look bool) (err error) {
 	if err := s.park(ctx, tx, batch); err != nil {
 		return err
 	}
-	known, err := s.known(ctx, tx, batch)
-	if err != nil {
-		return err
+	var known map[string]*past
+	if look {
+		if known, err = s.known(ctx, tx, batch); err != nil {
+			return err
+		}
 	}
 	var counts tally
 	var fresh []*failure
@@ -43,7 +47,7 @@ func (s *Store) writeIn(ctx context.Context, tx *sql.Tx, batch []*failure) error
 			return err
 		}
 	}
-	if err := s.insert(ctx, tx, fresh); err != nil {
+	if err := s.insertEntries(ctx, tx, fresh); err != nil {
 		return err
 	}
 	return s.count(ctx, tx, &counts)
@@ -59,14 +63,14 @@ type past struct {
 
 // known finds the entries that are there already, and locks them.
 func (s *Store) known(ctx context.Context, tx *sql.Tx, batch []*failure) (map[string]*past, error) {
-	idents := make([]any, len(batch))
+	idents := make([][]byte, len(batch))
 	for i, f := range batch {
 		idents[i] = f.ident
 	}
 	found := map[string]*past{}
-	q := "SELECT ident, id, status, fp, attempts, replays, errors, detail FROM postbus_quarantine WHERE ident IN (" +
-		marks(len(idents)) + ") ORDER BY ident" + s.forUpdate(false)
-	err := s.query(ctx, tx, q, idents, func(row scanner) error {
+	these, args := in(s, "ident", idents)
+	q := "SELECT ident, id, status, fp, attempts, replays, errors, detail FROM postbus_quarantine WHERE " + these + " ORDER BY ident" + s.forUpdate(false)
+	err := s.query(ctx, tx, q, args, func(row scanner) error {
 		var ident []byte
 		var p past
 		if err := row.Scan(&ident, &p.id, &p.status, &p.fp, &p.attempts, &p.replays, &p.errors, &p.detail); err != nil {
@@ -142,33 +146,36 @@ func (s *Store) again(ctx context.Context, tx *sql.Tx, old *past, f *failure, co
 	return err
 }
 
-const entryColumns = `ident, line, status, grp, topic, event, fp, first_ms, last_ms, attempts, replays, claim, claim_ms, msg_id, msg_key,
-	headers, errors, detail, new_body, payload`
-
-// insert writes new entries.
-func (s *Store) insert(ctx context.Context, tx *sql.Tx, fresh []*failure) error {
-	const width, chunk = 20, 64
-	for batch := range slices.Chunk(fresh, chunk) {
-		args := make([]any, 0, width*len(batch))
-		for _, f := range batch {
-			payload := f.message.Payload
-			if payload == nil {
-				payload = []byte{}
-			}
-			d := detail{Stack: f.stack}
-			if f.status == Waiting {
-				d.add(f.record(0))
-			}
-			args = append(args, f.ident, f.line, int(f.status), f.group, f.topic, f.event, f.fp, f.at, f.at, f.attempt, 0, "", 0,
-				f.message.ID, f.message.Key, text(f.headers), text(f.errors), text(d),
-				0, payload)
-		}
-		q := "INSERT INTO postbus_quarantine (" + entryColumns + ") VALUES " + tuples(len(batch), width)
-		if _, err := s.exec(ctx, tx, q, args...); err != nil {
-			return err
-		}
+// insertEntries writes new entries.
+func (s *Store) insertEntries(ctx context.Context, tx *sql.Tx, fresh []*failure) error {
+	if len(fresh) == 0 {
+		return nil
 	}
-	return nil
+	n := len(fresh)
+	idents, lines, payloads := make([][]byte, n), make([][]byte, n), make([][]byte, n)
+	statuses, times, attempts, zeros := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	var groups, topics, events, fps, claims, ids, keys, headers, errors, details []string
+	for i, f := range fresh {
+		d := detail{Stack: f.stack}
+		if f.status == Waiting {
+			d.add(f.record(0))
+		}
+		idents[i], lines[i], payloads[i] = f.ident, f.line, f.message.Payload
+		if f.message.Payload == nil {
+			payloads[i] = []byte{}
+		}
+		statuses[i], times[i], attempts[i] = int64(f.status), f.at, int64(f.attempt)
+		groups, topics, events, fps = append(groups, f.group), append(topics, f.topic), append(events, f.event), append(fps, f.fp)
+		claims, ids, keys = append(claims, ""), append(ids, f.message.ID), append(keys, f.message.Key)
+		headers, errors, details = append(headers, text(f.headers)), append(errors, text(f.errors)), append(details, text(d))
+	}
+	return s.insert(ctx, tx, &table{name: "postbus_quarantine", rows: n, columns: []column{
+		{name: "ident", bytes: idents}, {name: "line", bytes: lines}, {name: "status", ints: statuses}, {name: "grp", texts: groups},
+		{name: "topic", texts: topics}, {name: "event", texts: events}, {name: "fp", texts: fps}, {name: "first_ms", ints: times},
+		{name: "last_ms", ints: times}, {name: "attempts", ints: attempts}, {name: "replays", ints: zeros}, {name: "claim", texts: claims},
+		{name: "claim_ms", ints: zeros}, {name: "msg_id", texts: ids}, {name: "msg_key", texts: keys}, {name: "headers", texts: headers},
+		{name: "errors", texts: errors}, {name: "detail", texts: details}, {name: "new_body", ints: zeros}, {name: "payload", bytes: payloads},
+	}}, "")
 }
 
 func timeOf(ms int64) time.Time { return time.UnixMilli(ms) }
