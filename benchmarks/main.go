@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/benchmarks/database"
+	"github.com/postbus/postbus/benchmarks/failures"
 	"github.com/postbus/postbus/benchmarks/internal/bench"
 	"github.com/postbus/postbus/benchmarks/memory"
 	"github.com/postbus/postbus/benchmarks/rabbitmq"
@@ -25,6 +26,7 @@ var suites = []bench.Suite{
 	memory.Suite, database.Postgres, database.MySQL, database.SQLite,
 	rabbitmq.Suite,
 	sagas.Suite,
+	failures.Suite,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -44,10 +44,11 @@ type Case struct {
 	N    int
 	Ours Contender
 	// Peers are measured against Ours one after the other, a line of output for each. Without peers there is one line
-	// for Ours alone, held against AtMost.
+	// for Ours alone, held against AtMost and AtLeast.
 	Peers []Peer
-	// AtMost is the largest figure that is good enough, for a case without peers. Default: no goal.
-	AtMost float64
+	// AtMost is the largest figure that is good enough, and AtLeast the smallest, for a case without peers. Default: no
+	// goal.
+	AtMost, AtLeast float64
 }
 
 // Peer does what Ours does, by other means.

@@ -37,6 +37,7 @@ func TestLinesHoldMediansOfAlternatingRounds(t *testing.T) {
 				Ours:  taking(time.Millisecond, "A", &log),
 				Peers: []bench.Peer{{Name: "slow", Run: taking(4*time.Millisecond, "B", &log), Goal: 5}},
 			},
+			{Name: "enough", N: 100, AtLeast: 600, Ours: taking(time.Millisecond, "", &log)},
 			{Name: "alone", Unit: "allocs/msg", AtMost: 3, Ours: func(_ context.Context, r *bench.Run) error {
 				r.Start()
 				time.Sleep(time.Second)
@@ -56,6 +57,7 @@ func TestLinesHoldMediansOfAlternatingRounds(t *testing.T) {
 			}
 		}
 		want := "suite=s case=fast ours=1000 peer=slow theirs=250 unit=msg/s ratio=4.00 goal=5 ok=false\n" +
+			"suite=s case=enough ours=1000 unit=msg/s goal>=600 ok=true\n" +
 			"suite=s case=alone ours=2.50 unit=allocs/msg goal<=3 ok=true\n"
 		if got := strings.Join(lines, ""); got != want {
 			t.Errorf("got\n%swant\n%s", got, want)

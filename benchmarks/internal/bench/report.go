@@ -70,6 +70,12 @@ func (cfg Config) runCase(ctx context.Context, s *Suite, c *Case) error {
 				line += fmt.Sprintf(" ok=%t", ours <= c.AtMost)
 			}
 		}
+		if c.AtLeast > 0 {
+			line += fmt.Sprintf(" goal>=%v", c.AtLeast)
+			if cfg.Goals {
+				line += fmt.Sprintf(" ok=%t", ours >= c.AtLeast)
+			}
+		}
 		_, err = fmt.Fprintln(cfg.Out, line)
 		return err
 	}
