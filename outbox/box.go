@@ -38,6 +38,8 @@ type Config struct {
 	// Name is the topic, in the database, where events wait for the Forwarder. Boxes of one database that have different
 	// names are forwarded apart. Default: DefaultName.
 	Name string
+	// Layout is how they wait there. Default: Topic.
+	Layout Layout
 	// Codecs, Topic and Publishing are as in bus.Config, and should be the same as there.
 	Codecs     []codec.Codec
 	Topic      func(eventName string) string
@@ -60,7 +62,7 @@ type Box struct {
 
 	preparing chan struct{} // holds one while somebody prepares
 	prepared  atomic.Bool
-	log       *sqllog.Log // once prepared; nil with direct
+	log       *sqllog.Log // once prepared; nil with direct, or with Debezium
 
 	writing chan struct{} // SQLite: a turn for each transaction of this Box, instead of sleeping for it
 	handled sweep.Sweep   // of the inbox
@@ -107,6 +109,13 @@ func New(db *store.DB, cfg Config) *Box {
 		b.writing = make(chan struct{}, 1)
 	}
 	caps := transport.Capabilities{Durable: true, Delay: true, Target: true}
+	if cfg.Layout == Debezium {
+		caps.Delay, caps.Target = false, false
+		if err := b.checkDebezium(); err != nil {
+			b.err = fmt.Errorf("outbox: %w: Config.Layout Debezium: %w", bus.ErrInvalid, err)
+			return b
+		}
+	}
 	if t := cfg.Transport; t != nil {
 		var ok bool
 		if b.direct, ok = t.(engine); !ok {
@@ -147,14 +156,15 @@ func (b *Box) Prepare(ctx context.Context) error {
 	if b.prepared.Load() {
 		return nil
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
+	if err := b.migrate(ctx, "outbox", migrations, "migrations"); err != nil {
 		return err
 	}
-	if err := b.db.Migrate(ctx, store.Schema{Name: "outbox", Files: files}); err != nil {
-		return fmt.Errorf("outbox: prepare: %w", err)
-	}
-	if b.direct == nil {
+	switch {
+	case b.cfg.Layout == Debezium:
+		if err := b.migrate(ctx, "outbox_debezium", debeziumMigrations, "debezium"); err != nil {
+			return err
+		}
+	case b.direct == nil:
 		l, err := b.open(ctx, sqllog.Options{Passive: true})
 		if err != nil {
 			return err
@@ -162,6 +172,17 @@ func (b *Box) Prepare(ctx context.Context) error {
 		b.log = l
 	}
 	b.prepared.Store(true)
+	return nil
+}
+
+func (b *Box) migrate(ctx context.Context, schema string, all embed.FS, folder string) error {
+	files, err := fs.Sub(all, folder)
+	if err == nil {
+		err = b.db.Migrate(ctx, store.Schema{Name: schema, Files: files})
+	}
+	if err != nil {
+		return fmt.Errorf("outbox: prepare: %w", err)
+	}
 	return nil
 }
 
@@ -186,14 +207,21 @@ func (b *Box) engine(ctx context.Context) (engine, error) {
 	case b.direct != nil:
 		return b.direct, nil
 	case b.prepared.Load():
-		return b.log, nil
+		return b.indirect(), nil
 	case b.db.Dialect() == store.SQLite:
 		return nil, ErrNotPrepared
 	}
 	if err := b.Prepare(ctx); err != nil {
 		return nil, err
 	}
-	return b.log, nil
+	return b.indirect(), nil
+}
+
+func (b *Box) indirect() engine {
+	if b.cfg.Layout == Debezium {
+		return debezium{b.db.Dialect()}
+	}
+	return b.log
 }
 
 // attach has f woken, until detach.

@@ -63,7 +63,7 @@ type Forwarder struct {
 	target transport.Transport
 	cfg    ForwarderConfig
 
-	log   *sqllog.Log // set by Start, before the Box knows the Forwarder
+	log   *sqllog.Log // set by Start, before the Box knows the Forwarder; nil with Debezium
 	owner string      // as the status of the group names it
 	tail  *tail
 
@@ -94,6 +94,9 @@ func NewForwarder(box *Box, target transport.Transport, cfg ForwarderConfig) (*F
 	}
 	if cfg.Tail && box != nil && box.err == nil && box.db.Dialect() != store.Postgres {
 		errs = append(errs, fmt.Errorf("Tail is for PostgreSQL, and the Box is on %s", box.db.Dialect()))
+	}
+	if !cfg.Tail && box != nil && box.cfg.Layout == Debezium {
+		errs = append(errs, errors.New("the layout Debezium can only be read with Tail, on PostgreSQL"))
 	}
 	if cfg.Batch < 0 || cfg.Lease < 0 || cfg.PollInterval < 0 || cfg.Keep < 0 {
 		errs = append(errs, fmt.Errorf("Batch %d, Lease %v, PollInterval %v and Keep %v must not be negative",
@@ -129,20 +132,33 @@ func (f *Forwarder) Start(ctx context.Context) error {
 	soft, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
 	f.started, f.stop, f.kill, f.done = true, stop, kill, make(chan struct{})
-	f.box.attach(f)
+	if f.log != nil {
+		f.box.attach(f)
+	}
 	go func() {
 		defer close(f.done)
 		defer kill()
 		newPump(f, sub).run(soft, hard)
 		f.box.detach(f)
 		f.forget()
-		f.err = errors.Join(sub.Close(), f.log.Close())
+		f.err = sub.Close()
+		if f.log != nil {
+			f.err = errors.Join(f.err, f.log.Close())
+		}
 	}()
 	return nil
 }
 
 // subscribe opens the outbox; Forwarder.log is to be closed after what it returns.
 func (f *Forwarder) subscribe(ctx context.Context) (transport.Subscription, error) {
+	if f.box.cfg.Layout == Debezium {
+		t, err := f.box.startTail(ctx, f.cfg.Batch, func(context.Context) error { return nil })
+		if err != nil {
+			return nil, err
+		}
+		f.tail = t
+		return t, nil
+	}
 	l, err := f.box.open(ctx, sqllog.Options{Lease: f.cfg.Lease, Poll: f.cfg.PollInterval, Retention: f.cfg.Keep,
 		Listen: !f.cfg.Tail, Harmless: true})
 	if err != nil {

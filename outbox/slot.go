@@ -25,15 +25,19 @@ var (
 
 // wal returns the write-ahead log of the outbox.
 func (b *Box) wal(ctx context.Context) (*pgtail.Tail, *tailTable, error) {
-	table, err := logTable(ctx, b.db.SQL(), b.cfg.Name)
-	if err != nil {
-		return nil, nil, fmt.Errorf("outbox: tail: %w", err)
+	table, name := debeziumTail(b.db.SQL()), debeziumTable
+	if b.cfg.Layout != Debezium {
+		var err error
+		if table, err = logTable(ctx, b.db.SQL(), b.cfg.Name); err != nil {
+			return nil, nil, fmt.Errorf("outbox: tail: %w", err)
+		}
+		name = b.cfg.Name
 	}
 	var database string
 	if err := b.db.SQL().QueryRowContext(ctx, "SELECT current_database()").Scan(&database); err != nil {
 		return nil, nil, fmt.Errorf("outbox: tail: %w", err)
 	}
-	wal, err := pgtail.New(b.db.SQL(), pgtail.Config{Name: slotName(database, b.cfg.Name), Table: table.name, Logger: b.cfg.Logger})
+	wal, err := pgtail.New(b.db.SQL(), pgtail.Config{Name: slotName(database, name), Table: table.name, Logger: b.cfg.Logger})
 	if err != nil {
 		return nil, nil, fmt.Errorf("outbox: tail: %w", err)
 	}

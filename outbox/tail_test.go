@@ -34,6 +34,7 @@ func TestTail(t *testing.T) {
 		{"refused", testTailRefused},
 		{"lost slot", testTailLost},
 		{"foreign slot", testTailForeign},
+		{"debezium", testTailDebezium},
 		{"killed", testTailKilled},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, newPostgres(t, server.URL)) })

@@ -134,6 +134,18 @@ func (f *fixture) read(t *testing.T) *reader {
 	return r
 }
 
+// free waits until the server has seen that the reader is gone.
+func (f *fixture) free(t *testing.T) {
+	t.Helper()
+	eventually(t, "the slot is free", func() bool {
+		s, err := f.Slot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Reader == 0
+	})
+}
+
 func (r *reader) seen() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,6 +216,7 @@ func testResumes(t *testing.T, f *fixture) {
 	r.end(t)
 	f.insert(t, 11, 20)
 	f.prepare(t) // changes nothing
+	f.free(t)
 	r = f.read(t)
 	defer r.end(t)
 	expect(t, r, numbers(11, 20)...)
@@ -222,6 +235,7 @@ func testFails(t *testing.T, f *fixture) {
 	if err := <-r.done; !errors.Is(err, r.fail) {
 		t.Errorf("Run: %v, want the error of handle", err)
 	}
+	f.free(t)
 	r = f.read(t)
 	defer r.end(t)
 	expect(t, r, numbers(6, 10)...)
