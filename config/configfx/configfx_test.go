@@ -96,6 +96,9 @@ func TestAllMistakesAtOnce(t *testing.T) {
 		"the transport is wrong":  {"transport: 'kafka:'\n", []string{`unknown scheme "kafka"`}},
 		"the transport is closed": {"transport: memory:?nope=1\n", []string{"nope"}},
 		"not a configuration":     {"[", []string{"shop.yaml: yaml"}},
+		"all of it at once": {"nmae: x\ntransport: 'memory:'\nstore: 'oracle:x'\nstop_timeout: 3\npolicy: {attempts: many}\ngroups: {nobody: {workers: 1}}\n",
+			[]string{"nmae: unknown key", `unknown scheme "oracle"`, "stop_timeout: 3 has no unit", `policy.attempts: "many" is not a whole number`,
+				`"nobody", which handles nothing`, "needs what the transport lacks: durable"}},
 		"a group that no code has": {"groups: {nobody: {workers: 1}}\nstop_timeout: 3\n",
 			[]string{`"nobody", which handles nothing`, "stop_timeout: 3 has no unit"}},
 	} {
