@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,27 @@ func unmarshal(t *testing.T, encoded []byte) any {
 }
 
 // asyncAPI is the schema of AsyncAPI documents, from npm's package @asyncapi/specs (Apache-2.0, as it is there).
+// The document of an application.
+func TestAsyncAPIOfTheShopIsValid(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "run", "../examples/shop", "--describe", "asyncapi").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := asyncAPI(t).Validate(document); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{`"orders.placed"`, `"customer"`, `"saga_2echeckout`, `"address": "checkout"`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the document does not say %s", want)
+		}
+	}
+}
+
 func asyncAPI(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	file, err := os.Open("testdata/asyncapi-3.0.0.json.gz")

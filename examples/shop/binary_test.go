@@ -23,6 +23,17 @@ func TestBinary(t *testing.T) {
 		}
 	})
 
+	t.Run("describe", func(t *testing.T) {
+		t.Parallel()
+		want, err := os.ReadFile("diagram.mmd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := run(t, "", "--describe", "mermaid"); r.status != exitOK || r.stdout != string(want) {
+			t.Errorf("exit status %d; it describes\n%s\nand diagram.mmd\n%s", r.status, r.stdout, want)
+		}
+	})
+
 	t.Run("full disk", func(t *testing.T) {
 		t.Parallel()
 		disk, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

@@ -68,6 +68,12 @@ func (p *program) run(ctx context.Context, args, environ []string) int {
 	defer place.remove()
 
 	con := newConsole(p.stderr)
+	if o.describe != "" {
+		if err := o.print(p.stdout, shop(place.environ, con)); err != nil {
+			return fail(exitFailed, err)
+		}
+		return exitOK
+	}
 	d := day{con: con, patience: o.patience}
 	parts := []fx.Option{shop(place.environ, con), fx.Populate(&d.db, &d.feed)}
 	if p.more != nil {

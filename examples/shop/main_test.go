@@ -206,6 +206,7 @@ func TestFlags(t *testing.T) {
 		{"--patience 0s", exitUsage, "must be positive"},
 		{"--patience 5", exitUsage, `invalid value "5" for flag -patience: needs a unit, such as 5s`},
 		{"--patience soon", exitUsage, `invalid value "soon" for flag -patience: must be a number with a unit, such as 30s`},
+		{"--describe prose", exitUsage, `"prose" must be mermaid or asyncapi`},
 		{"--rate -1", exitUsage, "--rate -1"},
 		{"--rate NaN", exitUsage, "--rate NaN"},
 		{"more", exitUsage, `unexpected argument "more"`},

@@ -26,6 +26,7 @@ var builtIn []byte
 
 type options struct {
 	orders, transport string
+	describe          string
 	patience          time.Duration
 	rate              float64
 }
@@ -69,6 +70,7 @@ func parse(args []string, stdout, stderr io.Writer) (o options, status int, done
 	flags.StringVar(&o.transport, "transport", "", "the `URL` of what carries the messages, such as memory: or sqlite:shop.db")
 	o.patience = 30 * time.Second
 	flags.Var((*span)(&o.patience), "patience", "give up when nothing has moved for this `TIME`")
+	flags.StringVar(&o.describe, "describe", "", "print the wiring as `FORMAT`, mermaid or asyncapi, and do nothing else")
 	flags.Float64Var(&o.rate, "rate", 0, "put at most `N` lines per second on the bus; 0 is no limit")
 	err := flags.Parse(args)
 	switch {
@@ -83,6 +85,8 @@ func parse(args []string, stdout, stderr io.Writer) (o options, status int, done
 	case err != nil:
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.describe != "" && o.describe != "mermaid" && o.describe != "asyncapi":
+		err = fmt.Errorf("--describe %q must be mermaid or asyncapi", o.describe)
 	case o.patience <= 0:
 		err = fmt.Errorf("--patience %v must be positive", o.patience)
 	case !(o.rate >= 0 && o.rate <= 1e6):

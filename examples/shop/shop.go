@@ -10,6 +10,7 @@ import (
 	"github.com/postbus/postbus/bus/busfx"
 	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/config/configfx"
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/checkout"
 	"github.com/postbus/postbus/examples/shop/intake"
 	"github.com/postbus/postbus/examples/shop/inventory"
@@ -40,6 +41,7 @@ func shop(environ []string, log io.Writer) fx.Option {
 		outboxfx.Module,
 		sagafx.Module,
 		quarantinefx.Module,
+		describefx.Module,
 
 		intake.Module,
 		orders.Module,

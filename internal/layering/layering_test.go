@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"transport/mysql":                    {"transport", "store"},
 	"transport/sqlite":                   {"transport", "store"},
 	"describe":                           {"bus"},
+	"describe/describefx":                {"describe", "bus/busfx"},
 	"middleware":                         {"bus"},
 	"middleware/quarantine":              {"middleware", "store"},
 	"middleware/quarantine/quarantinefx": {"middleware/quarantine", "bus/busfx", "config"},

@@ -6,6 +6,9 @@ import (
 	"context"
 	"time"
 
+	"go.uber.org/fx"
+
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/inventory/stockevents"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
@@ -16,7 +19,11 @@ import (
 )
 
 // Module is the checkout in an application.
-var Module = sagafx.Define(Checkout)
+var Module = fx.Module("checkout",
+	sagafx.Define(Checkout),
+	describefx.Publishes("saga.checkout", checkoutevents.Opened{}, checkoutevents.Payable{}, checkoutevents.Unpayable{},
+		checkoutevents.Paid{}, checkoutevents.Cancelled{}),
+)
 
 // Order is what the checkout knows about an order.
 type Order struct {

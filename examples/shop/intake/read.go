@@ -14,6 +14,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/tables"
 	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/store"
@@ -31,7 +32,7 @@ var ErrTooLong = fmt.Errorf("longer than %d MiB", MaxLine>>20)
 const MetadataLine = "line"
 
 // Module is the intake in an application.
-var Module = fx.Module("intake", fx.Provide(New))
+var Module = fx.Module("intake", fx.Provide(New), describefx.Publishes("intake", Line{}))
 
 // Feed puts the lines of an input on the bus.
 type Feed struct {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/fx"
 
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/inventory/stockevents"
 	"github.com/postbus/postbus/examples/shop/orders/orderevents"
@@ -27,6 +28,7 @@ var Module = fx.Module("inventory",
 	outboxfx.Handle("inventory", (*Inventory).opened),
 	outboxfx.Handle("inventory", (*Inventory).cancelled),
 	outboxfx.Handle("inventory", (*Inventory).shipped),
+	describefx.Publishes("inventory", stockevents.Reserved{}, stockevents.Refused{}),
 )
 
 // opening is the stock at the start of the day, in pieces.

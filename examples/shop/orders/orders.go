@@ -9,7 +9,9 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
+	"github.com/postbus/postbus/examples/shop/orders/orderevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
 	"github.com/postbus/postbus/examples/shop/tables"
 	"github.com/postbus/postbus/outbox"
@@ -23,6 +25,7 @@ var Module = fx.Module("orders",
 	outboxfx.Handle("orders", (*Orders).submitted),
 	outboxfx.Handle("orders", (*Orders).shipped),
 	outboxfx.Handle("orders", (*Orders).cancelled),
+	describefx.Publishes("orders", orderevents.Placed{}),
 )
 
 // Orders is the module. Its handlers take effect once, with what they write and publish: see outbox.Handle.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/busfx"
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/payments/paymentevents"
 	"github.com/postbus/postbus/examples/shop/tables"
@@ -22,6 +23,7 @@ var Module = fx.Module("payments",
 	fx.Provide(New, NewBank),
 	busfx.Handle("payments", (*Payments).payable),
 	busfx.Handle("payments", (*Payments).unpayable),
+	describefx.Publishes("payments", paymentevents.Charged{}, paymentevents.Pending{}, paymentevents.Declined{}),
 )
 
 // Gateway moves the money.

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/fx"
 
+	"github.com/postbus/postbus/describe/describefx"
 	"github.com/postbus/postbus/examples/shop/checkout/checkoutevents"
 	"github.com/postbus/postbus/examples/shop/shipping/shipmentevents"
 	"github.com/postbus/postbus/examples/shop/tables"
@@ -19,6 +20,7 @@ import (
 var Module = fx.Module("shipping",
 	fx.Provide(New),
 	outboxfx.Handle("shipping", (*Shipping).paid),
+	describefx.Publishes("shipping", shipmentevents.Shipped{}),
 )
 
 // Shipping is the module.
