@@ -97,9 +97,13 @@ func (l *Log) moveOnce(ctx context.Context) (moved int, due int64, err error) {
 	return moved, 0, nil
 }
 
+// isDue is a condition on rows of postbus_later. The clock is read once: PostgreSQL would compare it with each row that
+// waits, not knowing that it stands still.
+func (l *Log) isDue() string { return "due_ms <= (SELECT " + l.d.Now() + ")" }
+
 // dueTopics returns the topics of the messages that have been due for longest.
 func (l *Log) dueTopics(ctx context.Context) ([]string, error) {
-	rows, err := l.db.QueryContext(ctx, l.d.Bind("SELECT topic FROM (SELECT topic FROM postbus_later WHERE grp = ? AND due_ms <= "+l.d.Now()+
+	rows, err := l.db.QueryContext(ctx, l.d.Bind("SELECT topic FROM (SELECT topic FROM postbus_later WHERE grp = ? AND "+l.isDue()+
 		" ORDER BY due_ms, id LIMIT ?) due GROUP BY topic"), "", moveLimit)
 	if err != nil {
 		return nil, err
@@ -150,7 +154,7 @@ func (l *Log) moveTopic(ctx context.Context, name string) (moved int, err error)
 }
 
 func (l *Log) dueRows(ctx context.Context, tx *sql.Tx, topic string) ([]Later, error) {
-	return l.laters(ctx, tx, "WHERE topic = ? AND grp = ? AND due_ms <= "+l.d.Now()+" ORDER BY due_ms, id LIMIT ? "+l.d.SkipLocked(), topic, "", moveLimit)
+	return l.laters(ctx, tx, "WHERE topic = ? AND grp = ? AND "+l.isDue()+" ORDER BY due_ms, id LIMIT ? "+l.d.SkipLocked(), topic, "", moveLimit)
 }
 
 // putOff makes messages that could not be moved due later, each time twice as long, so that they neither stand before

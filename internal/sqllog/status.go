@@ -121,7 +121,7 @@ func (l *Log) lag(ctx context.Context, g *transport.GroupStatus, raw []byte) err
 		g.StalledBy, g.StalledFor = stall.PID, stall.Age
 	}
 	var waiting int
-	q := l.d.Bind("SELECT COUNT(*) FROM postbus_later WHERE topic = ? AND grp = ? AND due_ms <= " + l.d.Now())
+	q := l.d.Bind("SELECT COUNT(*) FROM postbus_later WHERE topic = ? AND grp = ? AND " + l.isDue())
 	if err := l.db.QueryRowContext(ctx, q, g.Topic, g.Group).Scan(&waiting); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 
-	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/transport"
 )
@@ -243,68 +242,4 @@ func TestNoGapNoLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, receive(t, s, 3), "1", "3", "4")
-}
-
-// TestRestoredIntoAFreshServer moves transaction ids far beyond those of the server, as a dump from an older one has
-// them, and groups' offsets with them.
-func TestRestoredIntoAFreshServer(t *testing.T) {
-	t.Parallel()
-	rawURL := database(t)
-	topic := sqllogtest.Unique("dump")
-	tr := open(t, rawURL)
-	s := subscribe(t, tr, topic, "g")
-	publish(t, tr, topic, "1", "2")
-	publish(t, tr, topic, "3", "4")
-	publish(t, tr, topic, "5")
-	ds, err := s.Receive(t.Context(), 1)
-	for err == nil && len(ds) < 5 {
-		var more []transport.Delivery
-		more, err = s.Receive(t.Context(), 5)
-		ds = append(ds, more...)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Settle(t.Context(), []transport.Settlement{{Tag: ds[0].Tag, Outcome: transport.Ack}, {Tag: ds[2].Tag, Outcome: transport.Ack}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := tr.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db := connect(t, rawURL)
-	const ahead = 1 << 40
-	for _, q := range []string{
-		`UPDATE "watermill_` + topic + `" SET transaction_id = (transaction_id::text::bigint + $1)::text::xid8`,
-		`UPDATE "watermill_offsets_` + topic + `" SET last_processed_transaction_id = (last_processed_transaction_id::text::bigint + $1)::text::xid8`,
-	} {
-		if _, err := db.Exec(q, ahead); err != nil {
-			t.Fatal(err)
-		}
-	}
-	moveStates(t, db, topic, ahead)
-	if _, err := db.Exec(`UPDATE postbus_topics SET origin = 'another' WHERE topic = $1`, topic); err != nil {
-		t.Fatal(err)
-	}
-	tr = open(t, rawURL)
-	publish(t, tr, topic, "6")
-	want(t, receive(t, subscribe(t, tr, topic, "g"), 4), "2", "4", "5", "6")
-	want(t, receive(t, subscribe(t, tr, topic, "new"), 6), "1", "2", "3", "4", "5", "6")
-}
-
-func moveStates(t *testing.T, db *sql.DB, topic string, ahead uint64) {
-	t.Helper()
-	var raw []byte
-	if err := db.QueryRow("SELECT state FROM postbus_groups WHERE topic = $1", topic).Scan(&raw); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := sqllog.MoveState(raw, func(p sqllog.Pos) (sqllog.Pos, error) {
-		p.Tx += ahead
-		return p, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Exec("UPDATE postbus_groups SET state = $1 WHERE topic = $2", raw, topic); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,35 +1,26 @@
 package sqlite_test
 
 import (
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/sqlite"
 )
 
 func TestBadURLs(t *testing.T) {
 	t.Parallel()
-	for query, want := range map[string]string{
-		"?leese=7s":       `unknown parameter "leese"; known: busy_timeout, lease`,
-		"?lease=7":        `parameter lease="7" must be`,
-		"?lease=1ms":      "at least 100ms",
-		"?partitions=0":   "partitions",
-		"?payload=bytea":  `unknown parameter "payload"`,
-		"?retention=-1h":  "retention",
-		"?synchronous=no": "one of full, normal, extra, off",
-	} {
-		tr, err := transport.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "x.db")+query)
-		if err == nil {
-			_ = tr.Close()
-			t.Errorf("%s was opened", query)
-		} else if !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", query, err)
-		}
-	}
+	sqllogtest.BadURLs(t, "sqlite:"+filepath.Join(t.TempDir(), "x.db")+"?busy_timeout=1s", map[string]string{
+		"payload=bytea":    `unknown parameter "payload"`,
+		"synchronous=no":   "one of full, normal, extra, off",
+		"max_page_count=0": "max_page_count",
+	})
 }
 
 // TestFullDisk: what does not fit is refused, what was published stays, and the transport goes on.
@@ -59,24 +50,31 @@ func TestFullDisk(t *testing.T) {
 
 func TestTableWithOtherColumns(t *testing.T) {
 	t.Parallel()
-	url := "sqlite:" + filepath.Join(t.TempDir(), "x.db")
-	db, err := store.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.SQL().Exec(`CREATE TABLE watermill_orders (id int)`); err != nil {
-		t.Fatal(err)
-	}
-	tr, err := transport.Open(t.Context(), url)
+	sqllogtest.ForeignTable(t, "sqlite:"+filepath.Join(t.TempDir(), "x.db"))
+}
+
+func TestReadOnlyFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "x.db")
+	tr, err := transport.Open(t.Context(), "sqlite:"+file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	err = tr.Publish(t.Context(), "orders", []transport.Message{{ID: "1"}})
-	if err == nil || !strings.Contains(err.Error(), `"watermill_orders" exists and is not as watermill-sql makes it`) {
-		t.Errorf("got %v", err)
+	if err := tr.Publish(t.Context(), "orders", []transport.Message{{ID: "1"}}); err != nil {
+		t.Fatal(err)
 	}
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	reader, err := sqlite.New(t.Context(), store.Use(db, store.SQLite), sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	sqllogtest.ReadOnly(t, reader, "orders")
 }
 
 func TestUnwritableFile(t *testing.T) {

@@ -1,0 +1,74 @@
+package sqllogtest
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/postbus/postbus/transport"
+)
+
+// BadURLs opens base, a URL with a query, with parameters that are wrong; more are those of one driver, each with a part
+// of the error that it must give.
+func BadURLs(t *testing.T, base string, more map[string]string) {
+	t.Helper()
+	all := map[string]string{
+		"leese=7s":           `unknown parameter "leese"; known: `,
+		"lease=7":            `parameter lease="7" must be`,
+		"lease=1ms":          "at least 100ms",
+		"partitions=0":       "partitions",
+		"partitions=2000":    "partitions 2000 must be 1 to 1024",
+		"retention=-1h":      "retention",
+		"poll_interval=10us": "at least 1ms",
+	}
+	maps.Copy(all, more)
+	for query, want := range all {
+		tr, err := transport.Open(t.Context(), base+"&"+query)
+		if err == nil {
+			_ = tr.Close()
+			t.Errorf("%s was opened", query)
+		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
+// ForeignTable publishes to a topic whose table exists and has other columns: the table stays as it is.
+func ForeignTable(t *testing.T, url string) {
+	t.Helper()
+	f := &fixture{T: t, url: url, topic: Unique("other")}
+	f.exec("CREATE TABLE watermill_" + f.topic + " (id int)")
+	tr := f.open("")
+	for what, err := range map[string]error{
+		"Publish":   tr.Publish(f.Context(), f.topic, []transport.Message{message("1")}),
+		"Subscribe": subscribeError(f, tr),
+	} {
+		if err == nil || !strings.Contains(err.Error(), `table "watermill_`+f.topic+`" exists and is not as watermill-sql makes it`) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	f.exec("INSERT INTO watermill_" + f.topic + " (id) VALUES (1)")
+}
+
+func subscribeError(f *fixture, tr transport.Transport) error {
+	s, err := tr.Subscribe(f.Context(), transport.SubscribeConfig{Topic: f.topic, Group: "g"})
+	if err == nil {
+		_ = s.Close()
+	}
+	return err
+}
+
+// InvalidJSON publishes what is not JSON to a table whose payload is: it fails alone of its batch.
+func InvalidJSON(t *testing.T, url string) {
+	t.Helper()
+	f := &fixture{T: t, url: url, topic: Unique("json")}
+	tr := f.open("")
+	err := tr.Publish(t.Context(), f.topic, []transport.Message{{ID: "1", Payload: []byte("{}")}, {ID: "2", Payload: []byte("{")}, {ID: "3"}})
+	var partial *transport.PublishError
+	if !errors.As(err, &partial) || partial.Errs[0] != nil || !errors.Is(partial.Errs[1], transport.ErrInvalid) || partial.Errs[2] != nil ||
+		!strings.Contains(err.Error(), "payload=bytea") {
+		t.Errorf("got %v", err)
+	}
+	f.want(ids(f.subscribe(tr, transport.SubscribeConfig{}).receive(2)), "1/1 3/1")
+}
