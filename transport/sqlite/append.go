@@ -1,0 +1,70 @@
+package sqlite
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/postbus/postbus/internal/sqllog"
+	"github.com/postbus/postbus/store"
+)
+
+func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	for _, s := range b.Steps {
+		if err := d.AppendTx(ctx, tx, s); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {
+	if len(r.Later) > 0 {
+		if r.Placed {
+			if err := d.place(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		return sqllog.InsertLater(ctx, tx, d, r.Later)
+	}
+	now := time.Now().UTC().Format(timeFormat)
+	const chunk = 200
+	for first := 0; first < len(r.UUID); first += chunk {
+		last := min(first+chunk, len(r.UUID))
+		args := make([]any, 0, 4*(last-first))
+		for i := first; i < last; i++ {
+			args = append(args, r.UUID[i], now, r.Payload[i], r.Metadata[i])
+		}
+		q := "INSERT INTO " + d.Quote(r.Topic.Messages) + " (uuid, created_at, payload, metadata) VALUES " +
+			strings.TrimSuffix(strings.Repeat("(?,?,?,?),", last-first), ",")
+		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place takes offsets for rows that are not in the log.
+func (d *dialect) place(ctx context.Context, tx store.Execer, s *sqllog.Step) error {
+	messages := d.Quote(s.Topic.Messages)
+	for i := range s.Later {
+		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (uuid, created_at) VALUES ('', '')")
+		if err != nil {
+			return err
+		}
+		if s.Later[i].Pos.Off, err = res.LastInsertId(); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+messages+` WHERE "offset" = ?`, s.Later[i].Pos.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
