@@ -67,7 +67,7 @@ func (l *Log) wake(topic string) {
 }
 
 // noticePause is the least time between two sendings of notices; what comes meanwhile goes together.
-const noticePause = 5 * time.Millisecond
+const noticePause = 10 * time.Millisecond
 
 // sendNotices sends what wake collects. A lost notice costs the consumers elsewhere one pause between polls.
 func (l *Log) sendNotices() {

@@ -10,7 +10,7 @@ import (
 )
 
 // copyFrom is from how many rows on COPY is worth its round trips.
-const copyFrom = 200
+const copyFrom = 2000
 
 // copyRows writes many rows of one log by COPY, which spares the server a statement's execution.
 func (d *dialect) copyRows(ctx context.Context, c *pgx.Conn, r *sqllog.Rows) error {

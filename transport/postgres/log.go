@@ -14,8 +14,19 @@ import (
 )
 
 // Append writes a batch in one round trip: the statements of a pipeline are one transaction.
+//
+// The connection's own deadline bounds it. For a context that can end, pgx would start a goroutine with each statement,
+// and with it wake a processor; publishers of single messages would feel that.
 func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
 	return d.conn(ctx, func(c *pgx.Conn) error {
+		if deadline, ok := ctx.Deadline(); ok {
+			socket := c.PgConn().Conn()
+			if err := socket.SetDeadline(deadline); err != nil {
+				return err
+			}
+			defer func() { _ = socket.SetDeadline(time.Time{}) }()
+			ctx = context.WithoutCancel(ctx)
+		}
 		if len(b.Steps) == 1 && len(b.Steps[0].UUID) >= copyFrom {
 			return d.copyRows(ctx, c, &b.Steps[0].Rows)
 		}
@@ -68,16 +79,17 @@ func (d *dialect) insert(r *sqllog.Step) (string, []any) {
 		return head + "VALUES ($1, clock_timestamp() AT TIME ZONE 'UTC', $2::text::json, $3::bytea, pg_current_xact_id())",
 			[]any{r.UUID[0], r.Metadata[0], r.Payload[0]}
 	}
+	// Set-returning functions in the list of columns are faster than in FROM, where the server first stores all rows.
+	kind, payload := "bytea", any(r.Payload)
 	if r.Topic.JSON {
-		payload := make([]*string, len(r.Payload))
+		texts := make([]*string, len(r.Payload))
 		for i, p := range r.Payload {
-			payload[i] = text(p)
+			texts[i] = text(p)
 		}
-		return head + `SELECT u, clock_timestamp() AT TIME ZONE 'UTC', m::json, p::json, pg_current_xact_id()
-			FROM unnest($1::text[], $2::text[], $3::text[]) AS r (u, m, p)`, []any{r.UUID, r.Metadata, payload}
+		kind, payload = "json", texts
 	}
-	return head + `SELECT u, clock_timestamp() AT TIME ZONE 'UTC', m::json, p, pg_current_xact_id()
-		FROM unnest($1::text[], $2::text[], $3::bytea[]) AS r (u, m, p)`, []any{r.UUID, r.Metadata, r.Payload}
+	return head + `SELECT unnest($1::varchar[]), t.now, unnest($2::json[]), unnest($3::` + kind + `[]), t.id
+		FROM (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now, pg_current_xact_id() AS id OFFSET 0) t`, []any{r.UUID, r.Metadata, payload}
 }
 
 func text(p []byte) *string {
