@@ -72,6 +72,9 @@ func (s *server) theirsPublish1000(a adapters) bench.Contender {
 // theirsConsume handles r.N messages of the backlog of topic, or as many as it does within the limit.
 func (s *server) theirsConsume(topic string, a adapters, batch int, limit time.Duration) bench.Contender {
 	return func(ctx context.Context, r *bench.Run) error {
+		if err := s.fill(ctx, topic); err != nil {
+			return err
+		}
 		schema, offsets := a(batch)
 		sub, err := wsql.NewSubscriber(wsql.BeginnerFromStdSQL(s.db), wsql.SubscriberConfig{
 			ConsumerGroup: unique("w"), SchemaAdapter: schema, OffsetsAdapter: offsets, InitializeSchema: true,

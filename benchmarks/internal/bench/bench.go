@@ -41,8 +41,10 @@ type Case struct {
 	// Unit of the figure. Default: "msg/s".
 	Unit string
 	// N is how often a run repeats its operation. Default: as often as fills Config.Time, found out during the warm-up.
-	N    int
-	Ours Contender
+	N int
+	// Rounds is how many there are at most, for runs that take long. Default: as many as Config.Rounds.
+	Rounds int
+	Ours   Contender
 	// Peers are measured against Ours one after the other, a line of output for each. Without peers there is one line
 	// for Ours alone, held against AtMost and AtLeast.
 	Peers []Peer

@@ -32,7 +32,11 @@ func (cfg Config) measure(ctx context.Context, c *Case, peer *Peer) (ours, their
 			return 0, 0, err
 		}
 	}
-	for range cfg.Rounds {
+	rounds := cfg.Rounds
+	if c.Rounds > 0 {
+		rounds = min(rounds, c.Rounds)
+	}
+	for range rounds {
 		for _, s := range sides {
 			r, err := s.once(ctx, s.n)
 			if err != nil {
