@@ -42,10 +42,10 @@ func Timeout(cfg TimeoutConfig) bus.Middleware {
 	passed := &TimeoutError{timeout} // one for all, so that the cause of another Timeout is not taken for ours
 	return func(next bus.Handler) bus.Handler {
 		return func(ctx context.Context, d *bus.Delivery) error {
-			ctx, cancel := context.WithTimeoutCause(ctx, timeout, passed)
-			defer cancel()
-			err := next(ctx, d)
-			if err != nil && context.Cause(ctx) == error(passed) {
+			limited := &lazyDeadline{Context: ctx, deadline: time.Now().Add(timeout), cause: passed}
+			defer limited.end()
+			err := next(limited, d)
+			if err != nil && limited.passed() {
 				return fmt.Errorf("%w: %w", passed, err)
 			}
 			return err

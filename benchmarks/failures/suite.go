@@ -19,7 +19,7 @@ var Suite = bench.Suite{
 	Name:  "failures",
 	About: "the standard chain beside a bare bus, and the quarantine, on PostgreSQL and SQLite",
 	Open:  open,
-	Cases: []bench.Case{
+	Cases: append(chainCases, []bench.Case{
 		{Name: "quarantine-postgres", N: inQuarantine, Ours: quarantined(&small), AtLeast: 5000},
 		{Name: "replay-postgres", N: inQuarantine, Ours: replayed(&small), AtLeast: 5000},
 		{Name: "list-1m", N: 1, Unit: "ms", Ours: onPostgres.slowest(onPostgres.list), AtMost: 100},
@@ -28,7 +28,7 @@ var Suite = bench.Suite{
 		{Name: "list-1m-sqlite", N: 1, Unit: "ms", Ours: onSQLite.slowest(onSQLite.list), AtMost: 100},
 		{Name: "fingerprints-1m-sqlite", N: 1, Unit: "ms", Ours: onSQLite.slowest(onSQLite.fingerprints), AtMost: 100},
 		{Name: "show-1m-sqlite", N: 1, Unit: "ms", Ours: onSQLite.slowest(onSQLite.show), AtMost: 100},
-	},
+	}...),
 }
 
 var (

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -232,6 +235,41 @@ func TestMemoryIsKeptAsLongAsSaid(t *testing.T) {
 			t.Errorf("handled %d times, want again after an hour", calls)
 		}
 	})
+}
+
+// TestMemoryAgainstAModel compares what is known with a plain list, over long random histories.
+func TestMemoryAgainstAModel(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{1, 7, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			const retention = time.Minute
+			type recorded struct {
+				id string
+				at time.Time
+			}
+			var model []recorded
+			handled := false
+			chain := dedup.New(dedup.Config{Max: most, Retention: retention, Logger: quiet}).Middleware(func(context.Context, *bus.Delivery) error {
+				handled = true
+				return nil
+			})
+			for step := range 5000 {
+				time.Sleep(rand.N(2 * retention / time.Duration(1+rand.IntN(200))))
+				id := strconv.Itoa(rand.IntN(2 * most))
+				known := slices.ContainsFunc(model, func(r recorded) bool { return r.id == id && time.Since(r.at) < retention })
+				handled = false
+				must(t, deliver(t.Context(), chain, "billing", id))
+				if handled == known {
+					t.Fatalf("step %d: handled %v, although it was known: %v", step, handled, known)
+				}
+				if handled {
+					if model = append(model, recorded{id, time.Now()}); len(model) > most {
+						model = model[1:]
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestInABus has a publisher that repeats itself, and a handler that fails at first.

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,16 +22,16 @@ type memory struct {
 
 func (m *memory) handle(ctx context.Context, d *bus.Delivery, k key, next bus.Handler, log *slog.Logger) error {
 	g := m.group(d.Group)
-	handled, err := g.take(ctx, k)
+	mine, err := g.take(ctx, k)
 	if err != nil {
 		return err
 	}
-	if handled {
+	if mine == nil {
 		passedOver(ctx, log, d)
 		return nil
 	}
 	succeeded := false // until it returns, if it does
-	defer func() { g.leave(k, succeeded) }()
+	defer func() { g.leave(mine, succeeded) }()
 	err = next(ctx, d)
 	succeeded = err == nil
 	return err
@@ -42,64 +43,88 @@ func (m *memory) group(name string) *groupKeys {
 	}
 	g, ok := m.groups.Load(name)
 	if !ok {
-		g, _ = m.groups.LoadOrStore(name, &groupKeys{name: name, retention: m.retention, max: m.max, keys: map[key]mark{}})
+		g, _ = m.groups.LoadOrStore(name, newGroupKeys(name, m.retention, m.max))
 	}
 	m.last.Store(g.(*groupKeys))
 	return g.(*groupKeys)
 }
 
-// groupKeys is the keys of one group.
+// groupKeys is the keys of one group. Those that were handled are known by 128 bits of hashes, in maps without pointers: most
+// of the time that this takes goes into memory that is in no cache, and of a hundred thousand keys two share their bits once
+// in 10^28 programs.
 type groupKeys struct {
 	name      string
 	retention time.Duration
 	max       int
+	seeds     [2]maphash.Seed
+	began     time.Time
 
-	mu    sync.Mutex
-	keys  map[key]mark
-	order []recorded // from first on, oldest first
-	first int
+	mu      sync.Mutex
+	busy    map[key]*mark            // being handled
+	handled map[digest]time.Duration // when it was recorded, since began
+	order   []recorded               // a ring, of max at most
+	oldest  int                      // the place of the oldest in it
+	count   int                      // how many it has
 }
 
-// mark is what is known of a key.
+type digest [2]uint64
+
+// recorded is a key in the order of time. If handled has another time for it by now, it says nothing.
+type recorded struct {
+	digest
+	at time.Duration
+}
+
+// mark is a key that is being handled.
 type mark struct {
-	at   time.Time     // when it was recorded; zero while it is being handled
+	key
+	digest
 	over chan struct{} // closed when that is over; nil if nobody waits for it
 }
 
-// recorded is a key in the order of time. If its mark has another time by now, it says nothing.
-type recorded struct {
-	key
-	at time.Time
+func newGroupKeys(name string, retention time.Duration, max int) *groupKeys {
+	return &groupKeys{
+		name: name, retention: retention, max: max, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, began: time.Now(),
+		busy: map[key]*mark{}, handled: map[digest]time.Duration{},
+	}
 }
 
-// take waits while another delivery handles the key. It reports whether it was handled; if not it is the caller's, until
-// leave.
-func (g *groupKeys) take(ctx context.Context, k key) (handled bool, err error) {
+func (g *groupKeys) digest(k key) (d digest) {
+	for i, seed := range g.seeds {
+		if d[i] = maphash.String(seed, k.text); k.event != "" {
+			d[i] = d[i]*31 + maphash.String(seed, k.event) // ids are of no event
+		}
+	}
+	return d
+}
+
+// take waits while another delivery handles the key. It returns nil if it was handled; else it is the caller's, until leave.
+func (g *groupKeys) take(ctx context.Context, k key) (mine *mark, err error) {
+	d := g.digest(k)
 	for {
 		g.mu.Lock()
-		m, known := g.keys[k]
-		if known && !m.at.IsZero() {
-			if g.retention < 0 || time.Since(m.at) < g.retention {
+		m := g.busy[k]
+		if m == nil {
+			at, known := g.handled[d]
+			if known && (g.retention < 0 || time.Since(g.began)-at < g.retention) {
 				g.mu.Unlock()
-				return true, nil
+				return nil, nil
 			}
-			known = false
-		}
-		if !known {
-			g.keys[k] = mark{}
+			m = &mark{key: k, digest: d}
+			g.busy[k] = m
 			g.mu.Unlock()
-			return false, nil
+			return m, nil
 		}
 		if m.over == nil {
 			m.over = make(chan struct{})
-			g.keys[k] = m
 		}
+		over := m.over
 		g.mu.Unlock()
 		if err := halt.Ended(ctx, "dedup: wait"); err != nil {
-			return false, err
+			return nil, err
 		}
 		select {
-		case <-m.over:
+		case <-over:
 		case <-ctx.Done():
 		case <-bus.Stopping(ctx):
 		}
@@ -107,38 +132,43 @@ func (g *groupKeys) take(ctx context.Context, k key) (handled bool, err error) {
 }
 
 // leave records the key, if it was handled, and lets others have it.
-func (g *groupKeys) leave(k key, handled bool) {
+func (g *groupKeys) leave(m *mark, handled bool) {
 	g.mu.Lock()
-	over := g.keys[k].over
+	delete(g.busy, m.key)
 	if handled {
-		now := time.Now()
-		g.keys[k] = mark{at: now}
-		g.order = append(g.order, recorded{k, now})
+		now := time.Since(g.began)
 		g.forget(now)
-	} else {
-		delete(g.keys, k)
+		g.handled[m.digest] = now
+		if g.count == len(g.order) {
+			g.grow()
+		}
+		g.order[(g.oldest+g.count)%len(g.order)] = recorded{m.digest, now}
+		g.count++
 	}
 	g.mu.Unlock()
-	if over != nil {
-		close(over)
+	if m.over != nil {
+		close(m.over)
 	}
 }
 
-// forget removes what is too much or too old.
-func (g *groupKeys) forget(now time.Time) {
-	for g.first < len(g.order) {
-		oldest := &g.order[g.first]
-		if len(g.order)-g.first <= g.max && (g.retention < 0 || now.Sub(oldest.at) < g.retention) {
+func (g *groupKeys) grow() {
+	grown := make([]recorded, min(g.max, max(64, 2*len(g.order))))
+	n := copy(grown, g.order[g.oldest:])
+	copy(grown[n:], g.order[:g.oldest])
+	g.order, g.oldest = grown, 0
+}
+
+// forget makes room for one more, and removes what is too old.
+func (g *groupKeys) forget(now time.Duration) {
+	for g.count > 0 {
+		r := &g.order[g.oldest]
+		if g.count < g.max && (g.retention < 0 || now-r.at < g.retention) {
 			break
 		}
-		if g.keys[oldest.key].at.Equal(oldest.at) {
-			delete(g.keys, oldest.key)
+		if g.handled[r.digest] == r.at {
+			delete(g.handled, r.digest)
 		}
-		*oldest = recorded{}
-		g.first++
-	}
-	if g.first > len(g.order)/2 {
-		g.order = g.order[:copy(g.order, g.order[g.first:])]
-		g.first = 0
+		g.oldest = (g.oldest + 1) % len(g.order)
+		g.count--
 	}
 }

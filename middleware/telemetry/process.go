@@ -3,15 +3,16 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/halt"
 )
 
 // errAbandoned stands for the outcome of a handler that panicked through the middleware or ended its goroutine.
@@ -22,92 +23,123 @@ var errAbandoned = errors.New("telemetry: the handler did not return")
 // begins a trace of its own, with a link to that span, so that no trace lasts as long as a delay.
 func (t *Telemetry) Middleware() bus.Middleware {
 	return func(next bus.Handler) bus.Handler {
+		var last atomic.Pointer[series] // a handler has one topic and group, in a bus
 		return func(ctx context.Context, d *bus.Delivery) error {
-			return t.process(ctx, d, next)
+			s := last.Load()
+			if s == nil || s.topic != d.Topic || s.group != d.Group {
+				s = newSeries(d.Topic, d.Group, "process", trace.SpanKindConsumer, t.system, destination(d.Topic), group(d.Group),
+					attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"))
+				last.Store(s)
+			}
+			return t.process(ctx, d, s, next)
 		}
 	}
 }
 
-func (t *Telemetry) process(ctx context.Context, d *bus.Delivery, next bus.Handler) (err error) {
-	begin, m := time.Now(), d.Message()
-	attrs := []attribute.KeyValue{
-		t.system, destination(d.Topic), group(d.Group),
-		attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"),
+func (t *Telemetry) process(ctx context.Context, d *bus.Delivery, s *series, next bus.Handler) (err error) {
+	begin := time.Now()
+	inner, span := t.begin(ctx, d, s)
+	measured := t.duration.Enabled(ctx) // all instruments are of one meter
+	if measured {
+		t.inFlight.Add(ctx, 1, s.add...)
+		t.consumed.Add(ctx, 1, s.add...)
+		t.recordAge(ctx, d, s, begin)
 	}
-	options := []trace.SpanStartOption{
-		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attrs...), trace.WithAttributes(
-			attribute.String("messaging.message.id", m.ID), attribute.String("messaging.message.conversation_id", m.CorrelationID)),
-	}
-	parent := ctx
-	if m.Metadata["traceparent"] != "" {
-		from := t.context.Extract(ctx, propagation.MapCarrier(m.Metadata))
-		if m.NotBefore.IsZero() {
-			parent = from
-		} else {
-			options = append(options, trace.WithNewRoot(), trace.WithLinks(trace.LinkFromContext(from)))
+	err = errAbandoned
+	defer func() {
+		kind, failure := outcome(ctx, err)
+		if span.IsRecording() && err != nil {
+			span.SetAttributes(kind)
+			if failure {
+				span.SetStatus(codes.Error, err.Error())
+			}
+		}
+		span.End()
+		if measured {
+			t.inFlight.Add(ctx, -1, s.add...)
+			t.processed(ctx, d, s, err, kind, failure, time.Since(begin))
+		}
+	}()
+	return next(inner, d)
+}
+
+// begin starts the span of a delivery.
+func (t *Telemetry) begin(ctx context.Context, d *bus.Delivery, s *series) (context.Context, trace.Span) {
+	parent, options := ctx, s.start
+	if d.HasEnvelope() {
+		if m := d.Message(); m.Metadata["traceparent"] != "" {
+			from := t.context.Extract(ctx, propagation.MapCarrier(m.Metadata))
+			if m.NotBefore.IsZero() {
+				parent = from
+			} else {
+				options = append(options[:len(options):len(options)], trace.WithNewRoot(), trace.WithLinks(trace.LinkFromContext(from)))
+			}
 		}
 	}
-	inner, span := t.tracer.Start(parent, "process "+d.Topic, options...)
-	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
-	t.inFlight.Add(ctx, 1, set)
-	t.consumed.Add(ctx, 1, set)
+	inner, span := t.tracer.Start(parent, s.span, options...)
+	if span.IsRecording() {
+		m := d.Message()
+		span.SetAttributes(attribute.String("messaging.message.id", m.ID), attribute.String("messaging.message.conversation_id", m.CorrelationID))
+	}
+	return inner, span
+}
+
+// recordAge measures how long after it was due a message is handled.
+func (t *Telemetry) recordAge(ctx context.Context, d *bus.Delivery, s *series, now time.Time) {
+	m := d.Message()
 	due := m.Time
 	if m.NotBefore.After(due) {
 		due = m.NotBefore
 	}
 	if !due.IsZero() {
-		t.age.Record(ctx, max(0, begin.Sub(due).Seconds()), set)
+		t.age.Record(ctx, max(0, now.Sub(due).Seconds()), s.record...)
 	}
-	err = errAbandoned
-	defer func() {
-		t.inFlight.Add(ctx, -1, set)
-		t.processed(inner, d, span, attrs, err, time.Since(begin))
-	}()
-	return next(inner, d)
 }
 
-// processed ends the span of a delivery and counts its outcome.
-func (t *Telemetry) processed(ctx context.Context, d *bus.Delivery, span trace.Span, attrs []attribute.KeyValue, err error, took time.Duration) {
-	defer span.End()
-	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
+// processed counts the outcome of a delivery.
+func (t *Telemetry) processed(ctx context.Context, d *bus.Delivery, s *series, err error, kind attribute.KeyValue, failure bool, took time.Duration) {
 	retries := max(0, d.Tries-1)
 	if d.Attempt > 1 {
 		retries++
 	}
 	if retries > 0 {
-		t.retried.Add(ctx, int64(retries), set)
+		t.retried.Add(ctx, int64(retries), s.add...)
 	}
 	switch {
 	case err == nil:
-		t.handled.Add(ctx, 1, set)
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // the bus is stopping: not an attempt
-		span.SetAttributes(attribute.String("error.type", "interrupted"))
-	default:
-		kind := failed(span, err)
-		set = metric.WithAttributeSet(attribute.NewSet(append(attrs, kind)...))
+		t.handled.Add(ctx, 1, s.add...)
+		t.duration.Record(ctx, took.Seconds(), s.record...)
+		return
+	case failure:
+		set := s.with(kind)
 		t.failed.Add(ctx, 1, set)
 		if bus.IsSetAside(err) {
 			t.quarantined.Add(ctx, 1, set)
 		}
+		t.duration.Record(ctx, took.Seconds(), set)
+	default: // the bus is stopping: not an attempt
+		t.duration.Record(ctx, took.Seconds(), s.with(kind))
 	}
-	t.duration.Record(ctx, took.Seconds(), set)
 }
 
-// failed marks the span, and returns the attribute error.type, which has few values.
-func failed(span trace.Span, err error) attribute.KeyValue {
-	kind := "_OTHER"
+// outcome returns the attribute error.type of an error, which has few values, and whether it is a failure: an error because
+// the bus is stopping is none.
+func outcome(ctx context.Context, err error) (kind attribute.KeyValue, failure bool) {
 	switch {
-	case errors.Is(err, errAbandoned):
-		kind = "panic"
+	case err == nil:
+		return attribute.KeyValue{}, false
+	case err == errAbandoned:
+		return errorType("panic"), true
 	case bus.IsSetAside(err):
-		kind = "quarantined"
+		return errorType("quarantined"), true
+	case halt.Interrupted(ctx, err):
+		return errorType("interrupted"), false
 	case bus.IsPermanent(err):
-		kind = "permanent"
+		return errorType("permanent"), true
 	case errors.Is(err, context.DeadlineExceeded):
-		kind = "timeout"
+		return errorType("timeout"), true
 	}
-	at := attribute.String("error.type", kind)
-	span.SetAttributes(at)
-	span.SetStatus(codes.Error, err.Error())
-	return at
+	return errorType("_OTHER"), true
 }
+
+func errorType(kind string) attribute.KeyValue { return attribute.String("error.type", kind) }

@@ -3,10 +3,11 @@ package telemetry
 import (
 	"context"
 	"maps"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -19,45 +20,60 @@ import (
 // message, the trace context that the message had.
 func (t *Telemetry) Publishing() bus.PublishMiddleware {
 	return func(next bus.PublishHandler) bus.PublishHandler {
+		var topics sync.Map // of *series: a program has few topics
 		return func(ctx context.Context, topic string, msgs []transport.Message) error {
-			return t.send(ctx, topic, msgs, next)
+			s, ok := topics.Load(topic)
+			if !ok {
+				s, _ = topics.LoadOrStore(topic, newSeries(topic, "", "send", trace.SpanKindProducer, t.system, destination(topic),
+					attribute.String("messaging.operation.name", "send"), attribute.String("messaging.operation.type", "send")))
+			}
+			return t.send(ctx, s.(*series), msgs, next)
 		}
 	}
 }
 
-func (t *Telemetry) send(ctx context.Context, topic string, msgs []transport.Message, next bus.PublishHandler) (err error) {
-	begin := time.Now()
-	attrs := []attribute.KeyValue{
-		t.system, destination(topic),
-		attribute.String("messaging.operation.name", "send"), attribute.String("messaging.operation.type", "send"),
+func (t *Telemetry) send(ctx context.Context, s *series, msgs []transport.Message, next bus.PublishHandler) (err error) {
+	begin, parent := time.Now(), ctx
+	if len(msgs) == 1 && msgs[0].Metadata["traceparent"] != "" && !trace.SpanContextFromContext(ctx).IsValid() {
+		parent = t.context.Extract(ctx, propagation.MapCarrier(msgs[0].Metadata))
 	}
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(attrs...)}
-	parent := ctx
-	if len(msgs) == 1 {
-		m := &msgs[0]
-		options = append(options, trace.WithAttributes(attribute.String("messaging.message.id", m.ID),
-			attribute.String("messaging.message.conversation_id", m.CorrelationID)))
-		if !trace.SpanContextFromContext(ctx).IsValid() {
-			parent = t.context.Extract(ctx, propagation.MapCarrier(m.Metadata))
+	inner, span := t.tracer.Start(parent, s.span, s.start...)
+	if span.IsRecording() {
+		if len(msgs) == 1 {
+			span.SetAttributes(attribute.String("messaging.message.id", msgs[0].ID),
+				attribute.String("messaging.message.conversation_id", msgs[0].CorrelationID))
+		} else {
+			span.SetAttributes(attribute.Int("messaging.batch.message_count", len(msgs)))
 		}
-	} else {
-		options = append(options, trace.WithAttributes(attribute.Int("messaging.batch.message_count", len(msgs))))
 	}
-	inner, span := t.tracer.Start(parent, "send "+topic, options...)
 	err = errAbandoned
 	defer func() {
-		defer span.End()
-		if err != nil {
-			attrs = append(attrs, failed(span, err))
+		kind, _ := outcome(ctx, err)
+		if err != nil && span.IsRecording() {
+			span.SetAttributes(kind)
+			span.SetStatus(codes.Error, err.Error())
 		}
-		set := metric.WithAttributeSet(attribute.NewSet(attrs...))
-		t.sent.Add(inner, int64(len(msgs)), set)
-		t.operation.Record(inner, time.Since(begin).Seconds(), set)
+		span.End()
+		if t.operation.Enabled(ctx) {
+			t.sentBatch(ctx, s, len(msgs), err, kind, time.Since(begin))
+		}
 	}()
-	if trace.SpanContextFromContext(inner).IsValid() {
+	if span.SpanContext().IsValid() {
 		msgs = t.inject(inner, msgs)
 	}
-	return next(inner, topic, msgs)
+	return next(inner, s.topic, msgs)
+}
+
+// sentBatch counts a batch.
+func (t *Telemetry) sentBatch(ctx context.Context, s *series, n int, err error, kind attribute.KeyValue, took time.Duration) {
+	if err == nil {
+		t.sent.Add(ctx, int64(n), s.add...)
+		t.operation.Record(ctx, took.Seconds(), s.record...)
+		return
+	}
+	set := s.with(kind)
+	t.sent.Add(ctx, int64(n), set)
+	t.operation.Record(ctx, took.Seconds(), set)
 }
 
 // inject returns copies of the messages with the trace context of ctx.
