@@ -1,6 +1,8 @@
 package saga_test
 
 import (
+	"context"
+	"log/slog"
 	"strconv"
 	"testing"
 	"time"
@@ -77,6 +79,59 @@ func TestLateTimeout(t *testing.T) {
 	}
 	i, err := o.Get(t.Context(), "checkout", "o1")
 	if err != nil || i.Status != saga.Running || i.Step != "ship" {
+		t.Errorf("%+v, %v", i, err)
+	}
+}
+
+// TestConnectionLostAtCommit: what the database has not refused is no failure of the step.
+func TestConnectionLostAtCommit(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.Postgres)
+	tr, err := openTransport(t.Context(), f.dialect, f.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	pid, killed := 0, false
+	def := simple()
+	def.Steps[0].Retry.Attempts = 1
+	def.Steps[0].Do = func(ctx context.Context, r *saga.Run[order]) error {
+		return r.Tx().QueryRowContext(ctx, "SELECT pg_backend_pid()").Scan(&pid)
+	}
+	b, err := bus.New(bus.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	o, err := saga.New(b, outbox.New(f.db, outbox.Config{Transport: tr, Logger: quiet}), saga.Config{Sagas: []saga.Saga{def}, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := drive.Of(o, drive.Options{Clock: func() int64 { return time.Now().UnixMilli() }, Crash: func(point string) {
+		if point != "commit" || pid == 0 || killed {
+			return
+		}
+		killed = true
+		for gone, deadline := false, time.Now().Add(patience); !gone; time.Sleep(time.Millisecond) {
+			q := "SELECT COUNT(pg_terminate_backend(pid)) = 0 FROM pg_stat_activity WHERE pid = $1"
+			if err := f.db.SQL().QueryRowContext(t.Context(), q, pid).Scan(&gone); err != nil || time.Now().After(deadline) {
+				t.Fatalf("the connection is not gone: %v", err)
+			}
+		}
+	}})
+	if err := o.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Handle(t.Context(), "saga.checkout", &transport.Message{ID: "1"}, 1, placed{"o1"}); err != nil {
+		t.Fatal(err)
+	}
+	for more := true; more; {
+		if more, err = d.Due(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i, err := o.Get(t.Context(), "checkout", "o1")
+	if err != nil || i.Status != saga.Running || i.Step != "charge" || !killed {
 		t.Errorf("%+v, %v", i, err)
 	}
 }

@@ -144,9 +144,18 @@ func TestWhatCannotBeCommitted(t *testing.T) {
 // TestCommitFails: that it does is a failure of the step, too.
 func TestCommitFails(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, store.Postgres)
-	f.exec("CREATE TABLE parents (id text PRIMARY KEY)")
-	f.exec("CREATE TABLE children (id text REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
+	for _, d := range []store.Dialect{store.Postgres, store.SQLite} { // MySQL looks at constraints at once
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, d)
+			f.exec("CREATE TABLE parents (id varchar(9) PRIMARY KEY)")
+			f.exec("CREATE TABLE children (id varchar(9) REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
+			commitFails(t, f)
+		})
+	}
+}
+
+func commitFails(t *testing.T, f *fixture) {
 	for _, local := range []bool{false, true} {
 		def := simple()
 		def.Steps = def.Steps[:1:1]

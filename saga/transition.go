@@ -82,8 +82,7 @@ func (o *Orchestrator) transact(ctx context.Context, in func(context.Context, fu
 		case errors.As(err, &attempt) && ctx.Err() == nil && w.failed[attempt.of] == nil:
 			w.failed[attempt.of] = attempt
 			continue
-		case committed && w.last != nil && !store.IsConflict(err) && ctx.Err() == nil && w.failed[*w.last] == nil:
-			// What cannot be committed has failed. If it was committed after all, the next try finds the attempt gone.
+		case committed && w.last != nil && store.IsRefused(err) && w.failed[*w.last] == nil: // what cannot be committed has failed
 			w.failed[*w.last] = &attemptError{*w.last, err}
 			continue
 		}

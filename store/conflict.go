@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,6 +40,23 @@ func IsDuplicate(err error) bool {
 		return my.Number == 1062
 	case errors.As(err, &lite):
 		return lite.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || lite.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+	}
+	return false
+}
+
+// IsRefused reports whether err says that the database refused a statement or a commit for what it would write, by a
+// constraint, a type or a trigger, so that the same would be refused again.
+func IsRefused(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	var lite *sqlite.Error
+	switch {
+	case errors.As(err, &pg) && len(pg.Code) == 5:
+		return slices.Contains([]string{"09", "22", "23", "27", "44", "P0"}, pg.Code[:2])
+	case errors.As(err, &my):
+		return my.SQLState[0] == '2' && (my.SQLState[1] == '2' || my.SQLState[1] == '3') || my.Number == 1644 || my.Number == 4025
+	case errors.As(err, &lite):
+		return lite.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
 	}
 	return false
 }
