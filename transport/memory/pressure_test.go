@@ -245,3 +245,31 @@ func heap() uint64 {
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
 }
+
+// TestCloseWhilePublishWaits closes the transport while a Publish has room in one queue and waits for another.
+func TestCloseWhilePublishWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := open(t, memory.Config{Capacity: 1})
+		join(t, tr, "billing")
+		join(t, tr, "mail")
+		full := batch("full", 1)
+		full[0].TargetGroup = "mail"
+		publish(t, tr, full...)
+		published := make(chan error, 1)
+		go func() { published <- tr.Publish(t.Context(), topic, batch("waits", 3)) }()
+		synctest.Wait()
+		if n := tr.Pending(); n != 4 {
+			t.Fatalf("%d messages are pending, want one in a queue and room for three in the other", n)
+		}
+		if err := tr.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-published; !errors.Is(err, transport.ErrClosed) {
+			t.Errorf("Publish returned %v", err)
+		}
+		if n := tr.Pending(); n != 0 {
+			t.Errorf("%d messages are pending after Close", n)
+		}
+	})
+}

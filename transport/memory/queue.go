@@ -137,7 +137,7 @@ func (q *queue) reserve(ctx context.Context, n int, unbounded bool) error {
 
 func (q *queue) unreserve(n int) {
 	q.lock()
-	q.reserved -= n
+	q.release(n)
 	q.admit()
 	empty := q.empty()
 	q.mu.Unlock()
@@ -146,9 +146,16 @@ func (q *queue) unreserve(n int) {
 	}
 }
 
+// release ends the promise of room for n messages.
+func (q *queue) release(n int) {
+	if !q.closed { // else it has ended with all the others
+		q.reserved -= n
+	}
+}
+
 func (q *queue) pushReserved(b batch) {
 	q.lock()
-	q.reserved -= b.len()
+	q.release(b.len())
 	wake := q.push(b)
 	q.admit() // those that were for another group or for later have left their room
 	empty := q.empty()
