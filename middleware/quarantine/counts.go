@@ -52,23 +52,11 @@ func (t *tally) drop(fp string, n int) {
 
 // count writes what has changed.
 func (s *Store) count(ctx context.Context, tx *sql.Tx, t *tally) error {
-	for fp, c := range t.more { // what leaves a fingerprint and joins it changes nothing
-		n := min(c.n, t.less[fp])
-		if c.n -= n; n > 0 {
-			t.less[fp] -= n
-		}
-	}
-	gone := map[string]int{}
-	for fp, n := range t.less {
-		if n > 0 {
-			gone[fp] = n
-		}
-	}
 	if err := s.countMore(ctx, tx, t); err != nil {
 		return err
 	}
-	for _, fp := range slices.Sorted(maps.Keys(gone)) {
-		if _, err := s.exec(ctx, tx, "UPDATE postbus_quarantine_kind SET n = n - ? WHERE fp = ?", gone[fp], fp); err != nil {
+	for _, fp := range slices.Sorted(maps.Keys(t.less)) {
+		if _, err := s.exec(ctx, tx, "UPDATE postbus_quarantine_kind SET n = n - ? WHERE fp = ?", t.less[fp], fp); err != nil {
 			return err
 		}
 		if _, err := s.exec(ctx, tx, "DELETE FROM postbus_quarantine_kind WHERE fp = ? AND n <= 0", fp); err != nil {

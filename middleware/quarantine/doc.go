@@ -20,6 +20,18 @@
 // Failures are alike if group, event and the innermost error are: that of which quoted values, UUIDs, hexadecimal and
 // other numbers were replaced by "#". `no row 17 in "orders"` and `no row 4711 in "orders"` are one kind.
 //
+// # Parked keys
+//
+// With Config.ParkKeys later messages of a key wait in the database behind the one that is in quarantine, in their order.
+// The key is parked by the commit that keeps the message, before that is acknowledged. When the first of a line was
+// handled, or is discarded, the next is published; it is again the first until it was handled. One that fails again stops
+// its line. A message that is delayed for a retry is overtaken before it comes to quarantine: see
+// bus.GroupConfig.KeepOrder. The order holds as far as the transport keeps it.
+//
+// # Without a database
+//
+// A Topic publishes what cannot be handled to a topic. It can only be read.
+//
 // # What is stored as it came
 //
 // Errors and messages can hold control characters, which do harm on a terminal. They are kept and returned as they came,

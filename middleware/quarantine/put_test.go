@@ -150,7 +150,7 @@ func TestManyAtOnceFromSeveralInstances(t *testing.T) {
 // database may be.
 func TestOneThatTheDatabaseRefusesDoesNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
-	s, err := quarantine.Open(t.Context(), "sqlite:"+t.TempDir()+"/x.db?synchronous=off&max_page_count=1000", quarantine.Config{Logger: quiet})
+	s, err := quarantine.Open(t.Context(), "sqlite:"+t.TempDir()+"/x.db?synchronous=off&max_page_count=400", quarantine.Config{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestOneThatTheDatabaseRefusesDoesNotHoldUpOthers(t *testing.T) {
 			d := delivery(fmt.Sprint("m", i))
 			if i == 7 {
 				m := message("large")
-				m.Payload = bytes.Repeat([]byte("x"), 5<<20)
+				m.Payload = bytes.Repeat([]byte("x"), 3<<20)
 				d = bus.NewDelivery(m, "orders", "billing", 1)
 			}
 			if err := s.Put(t.Context(), d, errBroken); (err != nil) != (i == 7) {

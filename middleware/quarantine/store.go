@@ -46,8 +46,8 @@ type Config struct {
 	// was discarded, they are brought one after the other; other keys flow. It needs a Transport, and Run in one instance at
 	// least. AllGroups stands for all. Default: none.
 	ParkKeys []string
-	// Check says whether a group can decode a message that was edited. It is called by Edit,
-	// beside the check that JSON is well-formed. Default: none.
+	// Check returns why a group cannot decode a message that was edited: CanDecode of the bus does. Edit calls it, beside
+	// looking whether JSON is well-formed. Default: none.
 	Check func(group string, m *transport.Message) error
 	// Retention is how long an entry waits after its last failure, before Expire discards it. Default: for ever.
 	Retention time.Duration

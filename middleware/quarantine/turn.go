@@ -46,7 +46,7 @@ func (s *Store) take(ctx context.Context, a *failure) (turn, error) {
 		switch {
 		case err != nil && !fresh:
 			return err
-		case !fresh && status == Handled && a.token != "":
+		case !fresh && status == Handled && (open || a.token != ""): // its acknowledgement was lost
 			result = over
 			return nil
 		case !open:
@@ -58,9 +58,6 @@ func (s *Store) take(ctx context.Context, a *failure) (turn, error) {
 			result = first
 			_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine_key SET due_ms = ? WHERE line = ?", leaseEnd(handleLease), a.line)
 			return err
-		case status == Handled: // what came first comes again
-			result = over
-			return nil
 		case !lined && (status == Replayed || status == Replaying): // replayed before the key was parked
 			_, err = s.exec(ctx, tx, "UPDATE postbus_quarantine SET status = ?, line = ?, claim = '' WHERE id = ?", int(Parked), a.line, id)
 		}
