@@ -66,12 +66,12 @@ func (l *lane) run(soft, hard context.Context) {
 }
 
 // due returns what is to be published now, or when there will be something; the zero time if nothing waits. A message that
-// failed alone holds back those of its key.
+// failed alone holds back those of its key, also while it is tried again: it can fail once more, and they not.
 func (l *lane) due(now time.Time) (batch []*item, next time.Time) {
 	if now.Before(l.until) {
 		return nil, l.until
 	}
-	var waiting map[string]bool
+	waiting := map[string]bool{}
 	for _, it := range l.items {
 		if len(batch) == l.p.batch {
 			break
@@ -82,14 +82,14 @@ func (l *lane) due(now time.Time) (batch []*item, next time.Time) {
 			if next.IsZero() || it.until.Before(next) {
 				next = it.until
 			}
-			if !it.refused && it.msg.Key != "" {
-				if waiting == nil {
-					waiting = map[string]bool{}
-				}
+			if !it.refused {
 				waiting[it.msg.Key] = true
 			}
 		default:
 			batch = append(batch, it)
+			if it.failures > 0 && !it.refused {
+				waiting[it.msg.Key] = true
+			}
 		}
 	}
 	return batch, next
