@@ -23,13 +23,13 @@ import (
 // TestTwoOrchestrators: several programs work on the same instances, and each effect is there once.
 func TestTwoOrchestrators(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
-		const programs, instances = 3, 12
+		const programs, instances = 3, 9
 		var last *program
 		for range programs {
-			def := f.checkout(false)
+			def, child := f.whole(0)
 			def.Steps[0].Do = flaky(def.Steps[0].Do)
 			def.Steps[0].Retry.MinBackoff = time.Millisecond // the pollers of all have work, too
-			last = f.start(saga.Config{Sagas: []saga.Saga{def}}, payments)
+			last = f.start(saga.Config{Sagas: []saga.Saga{def, child}}, payments)
 		}
 		for i := range instances {
 			last.publish(placed{key(i)}, placed{key(i)})
@@ -86,14 +86,14 @@ func key(i int) string { return map[bool]string{true: "d", false: "g"}[i%3 == 0]
 // checkEnd waits for the end of an instance, and compares what was done.
 func (p *program) checkEnd(f *fixture, i int) {
 	f.t.Helper()
-	status, want := saga.Completed, []string{"reserve", "ship"}
+	status, want := saga.Completed, []string{"insure", "pack", "pick", "reserve", "ship"}
 	if i%3 == 0 {
-		status, want = saga.Compensated, []string{"reserve", "refund", "release"}
+		status, want = saga.Compensated, []string{"insure", "pack", "pick", "put back", "refund", "release", "reserve", "unpack"}
 	}
 	p.until("checkout", key(i), status)
-	got := f.effects(key(i))
+	p.until("delivery", "c-"+key(i), status)
+	got := append(f.effects(key(i)), f.effects("c-"+key(i))...)
 	slices.Sort(got)
-	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		f.t.Errorf("%s: effects %q, want %q: %s", key(i), got, want, p.story("checkout", key(i)))
 	}
@@ -127,7 +127,8 @@ func (f *fixture) serve(ctx context.Context, db *store.DB) error {
 		return err
 	}
 	box := outbox.New(db, outbox.Config{Transport: tr})
-	o, err := saga.New(b, box, saga.Config{Sagas: []saga.Saga{f.killed()}, PollInterval: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	def, child := f.whole(5 * time.Millisecond)
+	o, err := saga.New(b, box, saga.Config{Sagas: []saga.Saga{def, child}, PollInterval: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -139,23 +140,42 @@ func (f *fixture) serve(ctx context.Context, db *store.DB) error {
 	select {}
 }
 
-// killed is a saga that takes a little time in each step.
-func (f *fixture) killed() saga.Definition[order] {
-	def := f.checkout(false)
-	for i := range def.Steps {
-		do := def.Steps[i].Do
-		def.Steps[i].Do = func(ctx context.Context, r *saga.Run[order]) error {
-			time.Sleep(5 * time.Millisecond)
-			return do(ctx, r)
+// whole is a saga of steps of each kind, with its child, that take a little time.
+func (f *fixture) whole(pause time.Duration) (saga.Definition[order], saga.Definition[delivery]) {
+	step := func(do, undo string) saga.Step[order] { return effectStep[order](f, pause, do, undo) }
+	child := saga.Definition[delivery]{Name: "delivery", Steps: []saga.Step[delivery]{effectStep[delivery](f, pause, "pick", "put back")}}
+	charge := effectStep[order](f, pause, "", "refund")
+	charge.Name, charge.Do, charge.Await, charge.Timeout = "charge", request, payment, time.Hour
+	ship := step("ship", "")
+	ship.Pivot = true
+	return saga.Definition[order]{Name: "checkout", Start: begin, Steps: []saga.Step[order]{
+		step("reserve", "release"),
+		{Name: "prepare", Parallel: []saga.Step[order]{step("pack", "unpack"), step("insure", "")}},
+		{Name: "deliver", MayWaitForever: true, Child: saga.StartChild(child,
+			func(o *order) (string, delivery) { return "c-" + o.ID, delivery{Order: o.ID} }, nil)},
+		charge, ship,
+	}}, child
+}
+
+// effectStep is a step whose functions write what they do.
+func effectStep[S any](f *fixture, pause time.Duration, do, undo string) saga.Step[S] {
+	effect := func(what string) func(context.Context, *saga.Run[S]) error {
+		if what == "" {
+			return nil
+		}
+		return func(ctx context.Context, r *saga.Run[S]) error {
+			time.Sleep(pause)
+			_, err := r.Tx().ExecContext(ctx, f.dialect.Bind("INSERT INTO effects (inst, what) VALUES (?, ?)"), r.Key(), what)
+			return err
 		}
 	}
-	return def
+	return saga.Step[S]{Name: do, Do: effect(do), Undo: effect(undo)}
 }
 
 // TestKill kills the process at random moments, and in the end each effect is there once.
 func TestKill(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
-		const instances = 30
+		const instances = 20
 		kills := 3
 		p, stop := f.startStoppable(saga.Config{Sagas: []saga.Saga{otherSaga()}}, nil)
 		for i := range instances {
@@ -188,7 +208,8 @@ func TestKill(t *testing.T) {
 			}
 			_ = cmd.Wait()
 		}
-		p = f.start(saga.Config{Sagas: []saga.Saga{f.killed()}}, payments)
+		def, child := f.whole(0)
+		p = f.start(saga.Config{Sagas: []saga.Saga{def, child}}, payments)
 		for i := range instances {
 			p.checkEnd(f, i)
 		}
@@ -197,7 +218,7 @@ func TestKill(t *testing.T) {
 
 // otherSaga is one that no event of the test is for.
 func otherSaga() saga.Definition[delivery] {
-	return saga.Definition[delivery]{Name: "delivery", Steps: []saga.Step[delivery]{
+	return saga.Definition[delivery]{Name: "other", Steps: []saga.Step[delivery]{
 		{Name: "x", Do: func(context.Context, *saga.Run[delivery]) error { return nil }},
 	}}
 }

@@ -44,5 +44,11 @@
 //
 // Nothing waits in memory: retries and timeouts are times in the row, and one poller of each process looks for those
 // that are due, by the clock of the database. The attempt of a step that ends its process is known by the count of
-// pickups in the row, which is committed before.
+// pickups in the row, which is committed before: after as many as the step has attempts, and three at least, it has
+// failed for good.
+//
+// # People
+//
+// What cannot go on by itself is [Stuck], and waits for a person, who has the methods of [Orchestrator], or of [Operator]
+// from another process, as the command postbus saga does.
 package saga

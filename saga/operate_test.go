@@ -208,3 +208,16 @@ func TestBadInput(t *testing.T) {
 		}
 	})
 }
+
+// TestChildWithABadKey: the saga is aborted, and no row is made.
+func TestChildWithABadKey(t *testing.T) {
+	t.Parallel()
+	child := deliveries()
+	def := withChild(child)
+	def.Steps[1].Child = saga.StartChild(child, func(*order) (string, delivery) { return strings.Repeat("x", 256), delivery{} }, nil)
+	p := sagatest.New(t, def, child)
+	p.Publish(placed{"o1"})
+	if i := p.Instance("checkout", "o1"); i.Status != saga.Compensated || !strings.Contains(i.Error, "256 bytes, 255 are allowed") {
+		t.Errorf("%+v: %s", i, story(p))
+	}
+}
