@@ -19,6 +19,7 @@ import (
 	"github.com/postbus/postbus/benchmarks/memory"
 	"github.com/postbus/postbus/benchmarks/rabbitmq"
 	"github.com/postbus/postbus/benchmarks/sagas"
+	"github.com/postbus/postbus/benchmarks/shop"
 )
 
 // suites are all there are, in the order in which "all" runs them.
@@ -27,6 +28,7 @@ var suites = []bench.Suite{
 	rabbitmq.Suite,
 	sagas.Suite,
 	failures.Suite,
+	shop.Suite,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -38,6 +40,7 @@ func run(args []string) int {
 	flags.IntVar(&cfg.Rounds, "rounds", 15, "`number` of alternating rounds, at least 5 for figures to be quoted")
 	flags.DurationVar(&cfg.Time, "time", 100*time.Millisecond, "about how long one run takes")
 	flags.BoolVar(&cfg.Goals, "goals", false, "print the goal behind each line, and whether it was met")
+	flags.BoolVar(&cfg.Table, "table", false, "print a Markdown table, as docs/performance.md has them")
 	only := flags.String("case", "", "run the cases whose name matches this `regexp` only")
 	cpuProfile := flags.String("cpuprofile", "", "write a CPU profile to `file`; its labels are contender and publisher")
 	flags.Usage = func() { usage(flags) }

@@ -65,6 +65,15 @@ func TestLinesHoldMediansOfAlternatingRounds(t *testing.T) {
 		if got, want := strings.Join(log, ""), "AB"+"ABBAAB"; got != want { // the warm-up, then the rounds
 			t.Errorf("runs in the order %s, want %s", got, want)
 		}
+		out.Reset()
+		if err := (bench.Config{Rounds: 1, Time: time.Second, Table: true, Out: &out}).RunSuite(t.Context(), &suite); err != nil {
+			t.Fatal(err)
+		}
+		_, table, _ := strings.Cut(out.String(), "\n")
+		if want := "\n| case | ours | peer | ratio | goal |\n|---|---|---|---|---|\n| fast | 1000 msg/s | slow | 4.00 | ≥ 5 |\n" +
+			"| enough | 1000 msg/s |  |  | ≥ 600 |\n| alone | 2.50 allocs/msg |  |  | ≤ 3 |\n"; table != want {
+			t.Errorf("got the table\n%swant\n%s", table, want)
+		}
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type Config struct {
 	Only *regexp.Regexp
 	// Goals adds to each line its goal and whether that was met.
 	Goals bool
+	// Table prints a Markdown table instead of lines for programs.
+	Table bool
 	// Out gets a line per measurement. Lines that begin with # are for people.
 	Out io.Writer
 }
@@ -43,6 +46,9 @@ func (cfg Config) RunSuite(ctx context.Context, s *Suite) (err error) {
 	}
 	fmt.Fprintf(cfg.Out, "# suite %s: %s %s/%s, %d CPUs; medians of %d alternating rounds, about %v each; beside a live heap of %d MiB\n",
 		s.Name, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), cfg.Rounds, cfg.Time, ballastSize>>20)
+	if cfg.Table {
+		fmt.Fprint(cfg.Out, "\n| case | ours | peer | ratio | goal |\n|---|---|---|---|---|\n")
+	}
 	var errs []error
 	for i := range s.Cases {
 		c := &s.Cases[i]
@@ -62,6 +68,16 @@ func (cfg Config) runCase(ctx context.Context, s *Suite, c *Case) error {
 		ours, _, err := cfg.measure(ctx, c, nil)
 		if err != nil {
 			return err
+		}
+		if cfg.Table {
+			goal := ""
+			if c.AtMost > 0 {
+				goal = fmt.Sprintf("≤ %v", c.AtMost)
+			}
+			if c.AtLeast > 0 {
+				goal = fmt.Sprintf("≥ %v", c.AtLeast)
+			}
+			return cfg.row(c.Name, number(ours)+" "+unit, "", "", goal)
 		}
 		line := fmt.Sprintf("suite=%s case=%s ours=%s unit=%s", s.Name, c.Name, number(ours), unit)
 		if c.AtMost > 0 {
@@ -88,6 +104,14 @@ func (cfg Config) runCase(ctx context.Context, s *Suite, c *Case) error {
 			continue
 		}
 		ratio := ours / theirs
+		if cfg.Table {
+			goal := ""
+			if p.Goal > 0 {
+				goal = fmt.Sprintf("≥ %v", p.Goal)
+			}
+			errs = append(errs, cfg.row(c.Name, number(ours)+" "+unit, p.Name, number(ratio), goal))
+			continue
+		}
 		line := fmt.Sprintf("suite=%s case=%s ours=%s peer=%s theirs=%s unit=%s ratio=%s",
 			s.Name, c.Name, number(ours), p.Name, number(theirs), unit, number(ratio))
 		if cfg.Goals && p.Goal > 0 {
@@ -98,6 +122,12 @@ func (cfg Config) runCase(ctx context.Context, s *Suite, c *Case) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// row writes a line of the table.
+func (cfg Config) row(cells ...string) error {
+	_, err := fmt.Fprintf(cfg.Out, "| %s |\n", strings.Join(cells, " | "))
+	return err
 }
 
 // number writes a figure with three digits at least, and without an exponent.
