@@ -53,14 +53,17 @@ type request struct {
 	done  chan error
 }
 
-// step returns the step that the next message goes to: order within a request is kept.
-func (r *request) step(later, placed bool) *Step {
+// step returns the step that the next message goes to: order within a request is kept. A new one has room for so many.
+func (r *request) step(later, placed bool, room int) *Step {
 	if n := len(r.steps); n > 0 {
 		if s := r.steps[n-1]; (len(s.Later) > 0) == later && s.Placed == placed {
 			return s
 		}
 	}
 	s := &Step{Rows: Rows{Topic: r.topic}, Placed: placed}
+	if !later {
+		s.UUID, s.Metadata, s.Payload = make([]string, 0, room), make([]string, 0, room), make([][]byte, 0, room)
+	}
 	r.steps = append(r.steps, s)
 	return s
 }
@@ -98,10 +101,10 @@ func (l *Log) prepare(ctx context.Context, topic string, msgs []transport.Messag
 		req.bytes += len(e.payload)
 		due := dueAt(m.NotBefore)
 		if m.TargetGroup == "" && due <= now {
-			req.step(false, false).add(e)
+			req.step(false, false, len(msgs)-i).add(e)
 			continue
 		}
-		s := req.step(true, due <= now)
+		s := req.step(true, due <= now, 0)
 		s.Later = append(s.Later, Later{Topic: topic, Group: m.TargetGroup, Due: due, Hash: keyHash(m),
 			UUID: e.uuid, Metadata: e.metadata, Payload: e.payload})
 	}

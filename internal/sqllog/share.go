@@ -47,6 +47,9 @@ type holding struct {
 // shareOnce looks at the group once. The look is a read: those who only stand by keep nobody from writing.
 func (s *Subscription) shareOnce(ctx context.Context, m *member, running *sync.WaitGroup) error {
 	parts := s.l.cfg.Partitions
+	if parts == 1 && s.isConsuming(0) {
+		return nil // there is nothing to share, and its consumer sees by itself when the lease is lost
+	}
 	members := []string{s.owner}
 	if parts > 1 {
 		var err error
