@@ -37,6 +37,8 @@ func (s Suite) Run(t *testing.T) {
 		"TargetedAndDelayed":           laterMessages,
 		"ATargetedKillerIsCounted":     targetedKiller,
 		"ABrokenTopicHoldsUpNoOther":   brokenTopic,
+		"NothingIsHeldWhileHandling":   nothingHeld,
+		"ARollbackLeavesNoGap":         rolledBack,
 		"AnotherProcessMovesWhatIsDue": orphaned,
 		"StartsWhereItIsTold":          starts,
 		"PartitionsKeepTheOrderOfKeys": partitions,
