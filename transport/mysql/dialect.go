@@ -26,19 +26,16 @@ type dialect struct {
 	topics map[string]string // by table, those in use
 }
 
-func newDialect(ctx context.Context, db *store.DB) (sqllog.Dialect, error) {
-	if db.Dialect() != store.MySQL {
-		return nil, fmt.Errorf("mysql: the database is of dialect %s", db.Dialect())
-	}
+func newDialect(ctx context.Context, db *store.DB, _ bool) (sqllog.Dialect, error) {
 	d := &dialect{db: db.SQL(), gaps: map[string]*gaps{}, topics: map[string]string{}}
 	var version string
 	var packet, increment int
 	err := d.db.QueryRowContext(ctx, "SELECT VERSION(), @@max_allowed_packet, @@auto_increment_increment").Scan(&version, &packet, &increment)
 	if err != nil {
-		return nil, fmt.Errorf("mysql: %w", err)
+		return nil, err
 	}
 	if increment != 1 {
-		return nil, fmt.Errorf("mysql: the server has auto_increment_increment=%d; offsets in the order of commits need one writer and 1", increment)
+		return nil, fmt.Errorf("the server has auto_increment_increment=%d; offsets in the order of commits need one writer and 1", increment)
 	}
 	d.maria = strings.Contains(version, "MariaDB")
 	d.maxPayload = min(packet, 64<<20) / 2

@@ -23,20 +23,21 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/postbus/postbus/internal/params"
 	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
-func init() {
-	transport.Register("mysql", open)
-	sqllog.Register(store.MySQL, func(ctx context.Context, db *store.DB, o sqllog.Options) (*sqllog.Log, error) {
-		return sqllog.Use(ctx, db, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
-	})
+var logDriver = sqllog.Driver{
+	Dialect: store.MySQL,
+	Poll:    100 * time.Millisecond,
+	New:     newDialect,
 }
 
-const defaultPoll = 100 * time.Millisecond
+func init() {
+	transport.Register("mysql", open)
+	sqllog.Register(logDriver)
+}
 
 // Config configures a transport. Its zero value is ready to use.
 type Config struct {
@@ -74,9 +75,8 @@ var (
 // New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
 // stays the caller's to close, after the transport.
 func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
-	l, err := sqllog.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
-		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes}, defaultPoll,
-		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
+	l, err := logDriver.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
+		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes, Listen: true})
 	if err != nil {
 		return nil, err
 	}
@@ -84,12 +84,7 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
 }
 
 func open(ctx context.Context, u *url.URL) (transport.Transport, error) {
-	var o sqllog.Options
-	r := params.Read(u)
-	o.ReadParams(r, true)
-	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) {
-		return newDialect(ctx, db)
-	})
+	l, err := logDriver.OpenURL(ctx, u)
 	if err != nil {
 		return nil, err
 	}

@@ -28,10 +28,7 @@ type dialect struct {
 	origin string // identifies the server whose transaction ids are current
 }
 
-func newDialect(ctx context.Context, db *store.DB, listen bool) (*dialect, error) {
-	if db.Dialect() != store.Postgres {
-		return nil, fmt.Errorf("postgres: the database is of dialect %s", db.Dialect())
-	}
+func newDialect(ctx context.Context, db *store.DB, listen bool) (sqllog.Dialect, error) {
 	d := &dialect{db: db.SQL(), pool: db.Pool(), listen: listen}
 	err := d.conn(ctx, func(c *pgx.Conn) error {
 		var version int
@@ -48,7 +45,7 @@ func newDialect(ctx context.Context, db *store.DB, listen bool) (*dialect, error
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("postgres: %w", err)
+		return nil, err
 	}
 	return d, nil
 }

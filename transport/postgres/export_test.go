@@ -11,7 +11,7 @@ func Crash(t *Transport) { t.log.Crash() }
 
 // Listen is what a transport on db does.
 func Listen(ctx context.Context, db *store.DB, ready func(), heard func(topic string)) error {
-	d, err := dialectOf(ctx, true)(db)
+	d, err := newDialect(ctx, db, true)
 	if err != nil {
 		return err
 	}

@@ -23,24 +23,21 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/postbus/postbus/internal/params"
 	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
+var logDriver = sqllog.Driver{
+	Dialect: store.Postgres,
+	Poll:    time.Second,
+	New:     newDialect,
+}
+
 func init() {
 	transport.Register("postgres", open)
 	transport.Register("postgresql", open)
-	sqllog.Register(store.Postgres, func(ctx context.Context, db *store.DB, o sqllog.Options) (*sqllog.Log, error) {
-		return sqllog.Use(ctx, db, o, defaultPoll, dialectOf(ctx, o.Listen))
-	})
-}
-
-const defaultPoll = time.Second
-
-func dialectOf(ctx context.Context, listen bool) func(*store.DB) (sqllog.Dialect, error) {
-	return func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db, listen) }
+	sqllog.Register(logDriver)
 }
 
 // Config configures a transport. Its zero value is ready to use.
@@ -81,9 +78,8 @@ var (
 // database lead. Where it cannot be had, or leads through a pooler that shares connections out by transactions, other
 // processes' messages are found by polling.
 func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
-	l, err := sqllog.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
-		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes}, defaultPoll,
-		dialectOf(ctx, true))
+	l, err := logDriver.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
+		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes, Listen: true})
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +87,7 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
 }
 
 func open(ctx context.Context, u *url.URL) (transport.Transport, error) {
-	var o sqllog.Options
-	r := params.Read(u)
-	o.ReadParams(r, true)
-	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll, dialectOf(ctx, true))
+	l, err := logDriver.OpenURL(ctx, u)
 	if err != nil {
 		return nil, err
 	}

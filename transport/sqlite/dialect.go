@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -31,14 +30,11 @@ type dialect struct {
 // writers has a lock for each file.
 var writers sync.Map
 
-func newDialect(ctx context.Context, db *store.DB) (sqllog.Dialect, error) {
-	if db.Dialect() != store.SQLite {
-		return nil, fmt.Errorf("sqlite: the database is of dialect %s", db.Dialect())
-	}
+func newDialect(ctx context.Context, db *store.DB, _ bool) (sqllog.Dialect, error) {
 	d := &dialect{db: db.SQL(), writing: &sync.Mutex{}}
 	var file string
 	if err := d.db.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&file); err != nil {
-		return nil, fmt.Errorf("sqlite: %w", err)
+		return nil, err
 	}
 	if file != "" {
 		lock, _ := writers.LoadOrStore(file, d.writing)

@@ -24,20 +24,22 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/postbus/postbus/internal/params"
 	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
-func init() {
-	transport.Register("sqlite", open)
-	sqllog.Register(store.SQLite, func(ctx context.Context, db *store.DB, o sqllog.Options) (*sqllog.Log, error) {
-		return sqllog.Use(ctx, db, o, defaultPoll, func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
-	})
+var logDriver = sqllog.Driver{
+	Dialect: store.SQLite,
+	Poll:    100 * time.Millisecond,
+	Bytes:   true,
+	New:     newDialect,
 }
 
-const defaultPoll = 100 * time.Millisecond
+func init() {
+	transport.Register("sqlite", open)
+	sqllog.Register(logDriver)
+}
 
 // Config configures a transport. Its zero value is ready to use.
 type Config struct {
@@ -70,9 +72,8 @@ var (
 // New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
 // stays the caller's to close, after the transport.
 func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
-	l, err := sqllog.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
-		Retention: cfg.Retention, Logger: cfg.Logger, PayloadBytes: true}, defaultPoll,
-		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
+	l, err := logDriver.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
+		Retention: cfg.Retention, Logger: cfg.Logger, Listen: true})
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +81,7 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
 }
 
 func open(ctx context.Context, u *url.URL) (transport.Transport, error) {
-	o := sqllog.Options{PayloadBytes: true}
-	r := params.Read(u)
-	o.ReadParams(r, false)
-	l, err := sqllog.OpenURL(ctx, u, r, o, defaultPoll,
-		func(db *store.DB) (sqllog.Dialect, error) { return newDialect(ctx, db) })
+	l, err := logDriver.OpenURL(ctx, u)
 	if err != nil {
 		return nil, err
 	}

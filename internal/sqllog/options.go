@@ -1,22 +1,13 @@
 package sqllog
 
 import (
-	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
 	"time"
 
 	"github.com/postbus/postbus/internal/params"
-	"github.com/postbus/postbus/store"
-	"github.com/postbus/postbus/transport"
 )
-
-//go:embed migrations
-var migrations embed.FS
 
 // Options are the fields that the drivers' Configs share, with zeros where the user said nothing.
 type Options struct {
@@ -88,50 +79,4 @@ func (o *Options) config(poll time.Duration) (Config, error) {
 		errs = append(errs, fmt.Errorf("partitions %d must be 1 to %d", cfg.Partitions, MaxPartitions))
 	}
 	return cfg, errors.Join(errs...)
-}
-
-// OpenURL opens the database of u, whose parameters are read by r, and the Log in it.
-func OpenURL(ctx context.Context, u *url.URL, r *params.Reader, o Options, poll time.Duration, dialect func(*store.DB) (Dialect, error)) (*Log, error) {
-	if _, err := o.config(poll); err != nil {
-		return nil, err
-	}
-	db, err := store.OpenParsed(ctx, u, r)
-	if err != nil {
-		return nil, err
-	}
-	l, err := Use(ctx, db, o, poll, dialect)
-	if err != nil {
-		_ = db.Close()
-		return nil, err
-	}
-	l.cfg.Close = db.Close
-	return l, nil
-}
-
-// Use opens the Log in db, which stays the caller's to close.
-func Use(ctx context.Context, db *store.DB, o Options, poll time.Duration, dialect func(*store.DB) (Dialect, error)) (*Log, error) {
-	cfg, err := o.config(poll)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", transport.ErrInvalid, err)
-	}
-	cfg.Close = func() error { return nil }
-	d, err := dialect(db)
-	if err != nil {
-		return nil, err
-	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Migrate(ctx, store.Schema{Name: "log", Files: files}); err != nil {
-		return nil, err
-	}
-	if cfg.Watch = cfg.Poll; d.Watches() {
-		cfg.Poll = max(cfg.Poll, idlePoll)
-	}
-	l := New(db.SQL(), d, cfg)
-	if err := l.measureSkew(ctx); err != nil {
-		return nil, l.errorf("%w", err)
-	}
-	return l, nil
 }
