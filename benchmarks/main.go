@@ -17,6 +17,7 @@ import (
 	"github.com/postbus/postbus/benchmarks/failures"
 	"github.com/postbus/postbus/benchmarks/internal/bench"
 	"github.com/postbus/postbus/benchmarks/memory"
+	"github.com/postbus/postbus/benchmarks/outbox"
 	"github.com/postbus/postbus/benchmarks/rabbitmq"
 	"github.com/postbus/postbus/benchmarks/sagas"
 	"github.com/postbus/postbus/benchmarks/shop"
@@ -26,6 +27,7 @@ import (
 var suites = []bench.Suite{
 	memory.Suite, database.Postgres, database.MySQL, database.SQLite,
 	rabbitmq.Suite,
+	outbox.Suite,
 	sagas.Suite,
 	failures.Suite,
 	shop.Suite,

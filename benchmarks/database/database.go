@@ -31,31 +31,40 @@ func unique(prefix string) string { return prefix + strconv.FormatInt(serial.Add
 
 // open makes a database of its own on the server that the environment names.
 func (s *server) open(ctx context.Context, variable string) (func() error, error) {
+	url, db, done, err := Create(ctx, variable)
+	if err != nil {
+		return nil, err
+	}
+	s.url, s.db, s.filled = url, db.SQL(), map[string]bool{}
+	s.db.SetMaxOpenConns(20)
+	return done, nil
+}
+
+// Create makes a database on the server that a variable of the environment names, and returns its URL, a handle, and what
+// undoes it.
+func Create(ctx context.Context, variable string) (string, *store.DB, func() error, error) {
 	base := os.Getenv(variable)
 	if base == "" {
-		return nil, fmt.Errorf("%s is not set: see scripts/services env", variable)
+		return "", nil, nil, fmt.Errorf("%s is not set: see scripts/services env", variable)
 	}
 	admin, err := store.Open(ctx, base)
 	if err != nil {
-		return nil, err
+		return "", nil, nil, err
 	}
 	name := fmt.Sprintf("bench_%d", time.Now().UnixNano())
 	if _, err := admin.SQL().ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
-		return nil, errors.Join(err, admin.Close())
+		return "", nil, nil, errors.Join(err, admin.Close())
 	}
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, err
+		return "", nil, nil, err
 	}
 	u.Path = "/" + name
-	s.url = u.String()
-	db, err := store.Open(ctx, s.url)
+	db, err := store.Open(ctx, u.String())
 	if err != nil {
-		return nil, err
+		return "", nil, nil, err
 	}
-	s.db, s.filled = db.SQL(), map[string]bool{}
-	s.db.SetMaxOpenConns(20)
-	return func() error {
+	return u.String(), db, func() error {
 		err := db.Close()
 		_, dropped := admin.SQL().ExecContext(context.WithoutCancel(ctx), "DROP DATABASE "+name)
 		return errors.Join(err, dropped, admin.Close())
