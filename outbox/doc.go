@@ -14,7 +14,13 @@
 //	})
 //
 // If the bus runs on the same database, Config.Transport says so, and events go straight to their topics. Otherwise they
-// go to a topic of their own in the database, from where a [Forwarder] brings them to any transport.
+// go to a topic of their own in the database, from where a [Forwarder] brings them to any transport:
+//
+//	f, err := outbox.NewForwarder(box, target, outbox.ForwarderConfig{})
+//	err = f.Start(ctx) // in as many instances as you like: one works
+//
+// It asks for what is there, woken by commits and by notices of the database. On PostgreSQL it can read the write-ahead
+// log instead: see ForwarderConfig.Tail. With Config.Layout [Debezium] a connector of Debezium can take its place.
 //
 // The driver of the database must be linked in, as for a transport of it:
 //

@@ -55,7 +55,8 @@ type Quarantine interface {
 // Forwarder brings the events of a Box to another transport. Of several, in as many processes, one works and the others
 // wait for its place. Its methods may be called concurrently.
 //
-// Events of one key arrive in the order of their commits. One is marked as forwarded once the target has confirmed it, so
+// Events of one key arrive in the order of their commits; on PostgreSQL without Tail, in that of the ids of their
+// transactions. One is marked as forwarded once the target has confirmed it, so
 // that a crash makes duplicates, with equal ids, and loses nothing. While the target does not take messages they wait, and
 // are tried again after ever longer pauses, up to 5 seconds.
 type Forwarder struct {

@@ -1,4 +1,4 @@
-// Outbox puts rows, events and the message that caused them into one commit: an order that is rolled back is never heard of,
+// Onecommit puts rows, events and the message that caused them into one commit: an order that is rolled back is never heard of,
 // and a message that is delivered twice is handled once.
 package main
 
