@@ -24,6 +24,7 @@ type lane struct {
 	added []*item
 
 	items    []*item   // in their order
+	alone    int       // so many are published one at a time: they were refused together
 	failures int       // of the topic as a whole, in a row
 	until    time.Time // it is not tried before
 	loggedAt time.Time
@@ -71,9 +72,13 @@ func (l *lane) due(now time.Time) (batch []*item, next time.Time) {
 	if now.Before(l.until) {
 		return nil, l.until
 	}
+	most := l.p.batch
+	if l.alone > 0 {
+		most = 1
+	}
 	waiting := map[string]bool{}
 	for _, it := range l.items {
-		if len(batch) == l.p.batch {
+		if len(batch) == most {
 			break
 		}
 		switch {
@@ -114,6 +119,11 @@ func (l *lane) publish(ctx context.Context, batch []*item) {
 		l.failed(err)
 		return
 	}
+	if err != nil && !each && len(batch) > 1 { // because of some of them, perhaps
+		l.alone = len(batch)
+		return
+	}
+	l.alone = max(0, l.alone-1)
 	l.failures = 0
 	var marks []transport.Settlement
 	var failed error

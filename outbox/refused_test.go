@@ -155,3 +155,24 @@ func TestForwardForeign(t *testing.T) {
 		eventually(t, "the message in quarantine", func() bool { return len(w.all()) == 1 && strings.Contains(w.all()[0], "not written by a Box") })
 	})
 }
+
+// TestForwardRefusedTogether: a target that refuses a whole publication because of one message costs the others nothing.
+func TestForwardRefusedTogether(t *testing.T) {
+	onEach(t, func(t *testing.T, f *fixture) {
+		box := f.box(outbox.Config{Logger: quiet})
+		r := target{whole: true, refuse: func(_ string, m *transport.Message) error {
+			if m.ID == "a2" {
+				return fmt.Errorf("%w: nested too deeply", transport.ErrInvalid)
+			}
+			return nil
+		}}
+		var w ward
+		f.commit(t, box, order("a", 1), order("a", 2), order("a", 3), order("b", 1))
+		forward(t, box, &r, outbox.ForwarderConfig{Quarantine: &w})
+		r.want(t, "orders a1", "orders a3", "orders b1")
+		eventually(t, "1 message in quarantine", func() bool { return len(w.all()) > 0 })
+		if got := w.all(); len(got) != 1 || !strings.HasPrefix(got[0], "postbus_outbox orders a2 ") {
+			t.Errorf("quarantine has %q", got)
+		}
+	})
+}

@@ -22,6 +22,7 @@ type target struct {
 	msgs   []transport.Message
 	most   int                                            // messages of one call
 	refuse func(topic string, m *transport.Message) error // for single messages
+	whole  bool                                           // they are refused together with those published with them
 	fail   func(ctx context.Context, topic string) error  // for all
 }
 
@@ -32,6 +33,11 @@ func (r *target) Publish(ctx context.Context, topic string, msgs []transport.Mes
 	if r.fail != nil {
 		if err := r.fail(ctx, topic); err != nil {
 			return err
+		}
+	}
+	for i := range msgs {
+		if r.whole && r.refuse(topic, &msgs[i]) != nil {
+			return r.refuse(topic, &msgs[i])
 		}
 	}
 	errs, failed := make([]error, len(msgs)), false
