@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,8 +18,8 @@ const (
 	tailLook = 10 * time.Second
 	// tailRetry is the pause before the slot is asked for again, while another process reads it or after an error.
 	tailRetry = 500 * time.Millisecond
-	// tailPage is how many rows are read from the table at once.
-	tailPage = 500
+	// tailPage is how many rows are read from the table at once, and tailMost how many are known to one reading.
+	tailPage, tailMost = 500, 200_000
 )
 
 // tail is the subscription of a Forwarder to the write-ahead log. A row is deleted once it is forwarded, so that the table
@@ -127,23 +126,24 @@ func (t *tail) catchUp(ctx context.Context) error {
 		t.behind, t.missed = true, false
 		t.looks++
 		t.mu.Unlock()
-		for after := (sqllog.Pos{}); ; {
+		// What commits while the pages are read is not in them, or a row could come before one that was committed earlier.
+		all, err := t.table.all(ctx, tailMost)
+		if err != nil {
+			return err
+		}
+		rest := len(all) == tailMost
+		for len(all) > 0 {
 			room, err := t.room(ctx)
 			if err != nil {
 				return err
 			}
 			held := t.held()
-			rows, err := t.table.page(ctx, after, min(room, tailPage))
+			page := all[:min(room, tailPage, len(all))]
+			all = all[len(page):]
+			rows, err := t.table.at(ctx, page)
 			if err != nil {
 				return err
 			}
-			if len(rows) == 0 {
-				break
-			}
-			after = rows[len(rows)-1].pos
-			// Who publishes of one key waits for the commit of who did before, if the order is to mean anything: then the
-			// offsets tell it, and ids of transactions, by which the index is, tell who wrote anything first.
-			slices.SortFunc(rows, func(a, b tailRow) int { return cmp.Compare(a.pos.Off, b.pos.Off) })
 			t.mu.Lock()
 			t.add(rows, held)
 			t.mu.Unlock()
@@ -154,7 +154,7 @@ func (t *tail) catchUp(ctx context.Context) error {
 		}
 		t.mu.Lock()
 		t.until = until
-		done := !t.missed
+		done := !t.missed && !rest
 		t.behind = !done
 		t.mu.Unlock()
 		if done {
@@ -211,14 +211,10 @@ func (t *tail) handle(ctx context.Context, got []pgtail.Row) error {
 	doubtful := 0
 	t.mu.Lock()
 	pass := t.behind || len(t.have)+len(got) > t.max
-	if pass {
-		t.behind, t.missed = true, true
-	}
 	until, looks := t.until, t.looks
 	t.mu.Unlock()
 	if pass {
-		poke(t.look)
-		return nil
+		return t.pass(ctx, got)
 	}
 	for i, r := range got {
 		var err error
@@ -240,12 +236,32 @@ func (t *tail) handle(ctx context.Context, got []pgtail.Row) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.looks != looks { // the table was read in between, with these rows or without
-		t.behind, t.missed = true, true
-		poke(t.look)
+		t.miss()
 		return nil
 	}
 	t.add(rows, held)
 	return nil
+}
+
+// pass leaves rows to a reading of the table that begins when it shows them.
+func (t *tail) pass(ctx context.Context, got []pgtail.Row) error {
+	txs := make([]string, len(got))
+	for i, r := range got {
+		txs[i] = string(r.Text("transaction_id"))
+	}
+	if err := t.table.await(ctx, slices.Compact(txs)); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.miss()
+	return nil
+}
+
+// miss has the table read once more; t.mu is held.
+func (t *tail) miss() {
+	t.behind, t.missed = true, true
+	poke(t.look)
 }
 
 // Receive implements transport.Subscription.

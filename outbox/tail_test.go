@@ -25,6 +25,7 @@ func TestTail(t *testing.T) {
 	}{
 		{"forwards", testTailForwards},
 		{"in the order of commits", testTailOrder},
+		{"in the order of commits, while the table is read", testTailOrderOfPages},
 		{"past an open transaction", testTailOpen},
 		{"more than has room", testTailRoom},
 		{"scheduled", testTailScheduled},
@@ -113,6 +114,50 @@ func testTailOrder(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	r.want(t, "orders a1", "orders a2")
+}
+
+// testTailOrderOfPages: what commits between two pages of a look does not come after what was published later.
+func testTailOrderOfPages(t *testing.T, f *fixture) {
+	box := f.box(outbox.Config{Logger: quiet})
+	var r target
+	stopForwarder(t, f.tailing(t, box, &r, outbox.ForwarderConfig{})) // a slot cannot be made beside open transactions
+	// Begun before c and committed after it; ids of transactions say nothing about the order of a1 and a2 either.
+	last, late := f.begin(), f.begin()
+	if _, err := last.ExecContext(t.Context(), "INSERT INTO business (id) VALUES ('x')"); err != nil {
+		t.Fatal(err)
+	}
+	if err := box.In(late).Publish(t.Context(), order("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	f.commit(t, box, order("c", 1))
+	at, on := make(chan struct{}), make(chan struct{})
+	r.fail = func(context.Context, string) error {
+		select {
+		case at <- struct{}{}:
+		case <-on:
+			return nil
+		}
+		<-on
+		return nil
+	}
+	forward(t, box, &r, outbox.ForwarderConfig{Tail: true, Batch: 1}) // a page has one row
+	<-at
+	if err := late.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	f.commit(t, box, order("b", 1))
+	f.commit(t, box, order("a", 2))
+	if err := box.In(last).Publish(t.Context(), order("a", 3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := last.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	close(on)
+	eventually(t, "all at the target", func() bool { return len(r.all()) >= 5 })
+	if got := only(r.all(), "orders a"); !slices.Equal(got, []string{"orders a1", "orders a2", "orders a3"}) {
+		t.Errorf("of a: %q", got)
+	}
 }
 
 func testTailOpen(t *testing.T, f *fixture) {

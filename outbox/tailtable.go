@@ -1,10 +1,12 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,10 +66,36 @@ func (t *tailTable) decode(text func(column string) []byte) (tailRow, error) {
 	return r, err
 }
 
-// page returns the first rows beyond after, in the order of their transactions.
-func (t *tailTable) page(ctx context.Context, after sqllog.Pos, limit int) ([]tailRow, error) {
-	return t.rows(ctx, `(transaction_id, "offset") > ($1::text::xid8, $2) ORDER BY transaction_id, "offset" LIMIT $3`,
-		strconv.FormatUint(after.Tx, 10), after.Off, limit)
+// all returns where the first rows are, as of now, in the order in which they were written. Who publishes of one key waits
+// for the commit of who did before, if the order is to mean anything: then the offsets tell it, and ids of transactions, by
+// which the index is, tell who wrote anything first.
+func (t *tailTable) all(ctx context.Context, limit int) ([]sqllog.Pos, error) {
+	rows, err := t.db.QueryContext(ctx, `SELECT transaction_id::text, "offset" FROM `+t.name+` ORDER BY "offset" LIMIT $1`, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []sqllog.Pos
+	for rows.Next() {
+		var tx string
+		var p sqllog.Pos
+		if err := rows.Scan(&tx, &p.Off); err != nil {
+			return nil, err
+		}
+		if p.Tx, err = strconv.ParseUint(tx, 10, 64); err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, rows.Err()
+}
+
+// at returns those rows that are still there, in the order in which they were written.
+func (t *tailTable) at(ctx context.Context, at []sqllog.Pos) ([]tailRow, error) {
+	txs, offs := positions(at)
+	rows, err := t.rows(ctx, atPositions, txs, offs)
+	slices.SortFunc(rows, func(a, b tailRow) int { return cmp.Compare(a.pos.Off, b.pos.Off) })
+	return rows, err
 }
 
 func (t *tailTable) rows(ctx context.Context, where string, args ...any) ([]tailRow, error) {
@@ -104,21 +132,28 @@ func (t *tailTable) rows(ctx context.Context, where string, args ...any) ([]tail
 	return out, rows.Err()
 }
 
-// there returns those of rows that are in the table. A transaction can be in the log before others see it: it is waited
-// for.
-func (t *tailTable) there(ctx context.Context, rows []tailRow) ([]tailRow, error) {
-	txs, offs := positions(rows)
+// await waits until others see transactions: they can be in the log before that.
+func (t *tailTable) await(ctx context.Context, txs []string) error {
 	for {
 		var seen bool
 		err := t.db.QueryRowContext(ctx, "SELECT bool_and(pg_visible_in_snapshot(x::xid8, pg_current_snapshot())) FROM unnest($1::text[]) x",
 			txs).Scan(&seen)
-		if err != nil {
-			return nil, err
-		}
-		if seen {
-			break
+		if err != nil || seen {
+			return err
 		}
 		pause(ctx, time.Millisecond)
+	}
+}
+
+// there returns those of rows that are in the table.
+func (t *tailTable) there(ctx context.Context, rows []tailRow) ([]tailRow, error) {
+	at := make([]sqllog.Pos, len(rows))
+	for i := range rows {
+		at[i] = rows[i].pos
+	}
+	txs, offs := positions(at)
+	if err := t.await(ctx, txs); err != nil {
+		return nil, err
 	}
 	found, err := t.rows(ctx, atPositions, txs, offs)
 	if err != nil {
@@ -137,25 +172,32 @@ func (t *tailTable) there(ctx context.Context, rows []tailRow) ([]tailRow, error
 	return out, nil
 }
 
-// delete removes rows.
+// delete removes rows. Those that came from the log may have been forwarded before others see them, and would stay: they
+// are waited for.
 func (t *tailTable) delete(ctx context.Context, at []sqllog.Pos) error {
 	if len(at) == 0 {
 		return nil
 	}
-	rows := make([]tailRow, len(at))
-	for i := range at {
-		rows[i].pos = at[i]
+	txs, offs := positions(at)
+	for first := true; ; first = false {
+		res, err := t.db.ExecContext(ctx, "DELETE FROM "+t.name+" WHERE "+atPositions, txs, offs)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || int(n) == len(at) || !first {
+			return err
+		}
+		if err := t.await(ctx, txs); err != nil {
+			return err
+		}
 	}
-	txs, offs := positions(rows)
-	_, err := t.db.ExecContext(ctx, "DELETE FROM "+t.name+" WHERE "+atPositions, txs, offs)
-	return err
 }
 
 const atPositions = `(transaction_id, "offset") IN (SELECT x::xid8, o FROM unnest($1::text[], $2::bigint[]) AS p (x, o))`
 
-func positions(rows []tailRow) (txs []string, offs []int64) {
-	for i := range rows {
-		txs, offs = append(txs, strconv.FormatUint(rows[i].pos.Tx, 10)), append(offs, rows[i].pos.Off)
+func positions(at []sqllog.Pos) (txs []string, offs []int64) {
+	for _, p := range at {
+		txs, offs = append(txs, strconv.FormatUint(p.Tx, 10)), append(offs, p.Off)
 	}
 	return txs, offs
 }
