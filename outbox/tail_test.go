@@ -236,9 +236,10 @@ func testTailAfterPolling(t *testing.T, f *fixture) {
 func testTailSeveral(t *testing.T, f *fixture) {
 	var r target
 	box := f.box(outbox.Config{Logger: quiet})
+	t.Cleanup(func() { f.dropTail(t, box) }) // when both have stopped: either may have the slot
 	var all []*outbox.Forwarder
 	for range 2 {
-		all = append(all, f.tailing(t, outbox.New(f.open(), outbox.Config{Logger: quiet}), &r, outbox.ForwarderConfig{}))
+		all = append(all, forward(t, outbox.New(f.open(), outbox.Config{Logger: quiet}), &r, outbox.ForwarderConfig{Tail: true}))
 	}
 	f.commit(t, box, order("a", 1))
 	r.want(t, "orders a1")
