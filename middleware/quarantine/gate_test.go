@@ -23,17 +23,9 @@ type step struct {
 	N     int
 }
 
-func (step) EventName() string   { return "orders.step" }
-func (s step) EventKey() string  { return s.Order }
-func (s step) String() string    { return fmt.Sprint(s.Order, s.N) }
-func steps(list []step) []string { return texts(list, step.String) }
-
-func texts[T any](list []T, of func(T) string) (out []string) {
-	for _, v := range list {
-		out = append(out, of(v))
-	}
-	return out
-}
+func (step) EventName() string  { return "orders.step" }
+func (s step) EventKey() string { return s.Order }
+func (s step) String() string   { return fmt.Sprint(s.Order, s.N) }
 
 // till is a handler that fails for what is broken, and notes what it has handled.
 type till struct {
