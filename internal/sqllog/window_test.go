@@ -120,7 +120,7 @@ func (m *model) begin() {
 }
 
 func (m *model) read(n int) {
-	found, more, _ := m.db.Read(nil, nil, m.w.readPos, NoBound, n) //nolint:staticcheck // the context is not used
+	found, more, _ := m.db.Read(context.Background(), nil, m.w.readPos, NoBound, n)
 	m.c.take(m.w, &fetched{rows: m.c.decodeAll(found), more: more}, Pos{})
 }
 
