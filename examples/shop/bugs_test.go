@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/fx"
 
@@ -118,4 +119,19 @@ func TestRepetitionChangesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The day is not over while money is to be given back.
+func TestASlowRefundIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	slow := breaking("payments", "checkout.unpayable", func(ctx context.Context, next func() error) error {
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-bus.Stopping(ctx):
+			return errors.New("nobody has waited")
+		}
+		return next()
+	})
+	r := runInside(t, strings.NewReader(silent), slow, "--orders", "-")
+	r.expect(t, exitOK, "never paid                1", "The books balance.")
 }

@@ -17,6 +17,7 @@ type tally struct {
 	charged                                            int
 	cents                                              int64 // that were charged
 	mails, held                                        int
+	unsettled                                          int // payments that are to be refunded
 	retried, retries                                   int // orders whose payment took more than one try, and those tries
 	setAside, failed                                   int // lines in quarantine, and other messages
 }
@@ -32,9 +33,10 @@ func count(ctx context.Context, db *store.DB) (t tally, err error) {
 		(select count(*) from shop_payments where status = 'charged'),
 		(select coalesce(sum(cents), 0) from shop_payments where status = 'charged'),
 		(select count(*) from shop_mails), (select count(*) from shop_holds where status = 'held'),
+		(select count(*) from shop_payments p join shop_orders o on o.id = p.order_id where o.status = 'unpaid' and p.status <> 'refunded'),
 		(select count(*) from shop_payments where retries > 0), (select coalesce(sum(retries), 0) from shop_payments)`,
 	).Scan(&t.lines, &t.unfit, &t.submissions, &t.orders, &t.placed, &t.shipped, &t.declined, &t.unpaid, &t.refused,
-		&t.charged, &t.cents, &t.mails, &t.held, &t.retried, &t.retries)
+		&t.charged, &t.cents, &t.mails, &t.held, &t.unsettled, &t.retried, &t.retries)
 	if err != nil {
 		return t, fmt.Errorf("books: %w", err)
 	}
@@ -50,5 +52,5 @@ func count(ctx context.Context, db *store.DB) (t tally, err error) {
 // settled reports whether everything that was read has come to its end, by the books of the modules: no transport can be
 // asked, for some do not know what others still have to do.
 func (t tally) settled() bool {
-	return t.lines == t.submissions+t.setAside+t.unfit && t.placed == 0 && t.mails == t.orders && t.held == 0
+	return t.lines == t.submissions+t.setAside+t.unfit && t.placed == 0 && t.mails == t.orders && t.held == 0 && t.unsettled == 0
 }
