@@ -210,6 +210,32 @@ func TestHandleAgainAfterAConflict(t *testing.T) {
 	})
 }
 
+// TestHandleHiddenConflict: a serialization failure that the handler does not return has it run again, within the delivery.
+func TestHandleHiddenConflict(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.Postgres)
+	box := f.box(outbox.Config{})
+	in := inProcess(t)
+	var entries atomic.Int64
+	b := startBus(t, in, func(b *bus.Bus) {
+		outbox.Handle(b, "g", box, func(ctx context.Context, tx *outbox.Tx, e placed) error {
+			if entries.Add(1) < 3 {
+				_, _ = tx.ExecContext(ctx, "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$")
+				return nil
+			}
+			_, err := tx.ExecContext(ctx, "INSERT INTO business (id) VALUES ($1)", e.OrderID)
+			return err
+		})
+	})
+	if err := b.Publish(t.Context(), placed{"a", 1}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the message handled", func() bool { return b.Stats()["g"].Handled == 1 })
+	if n := f.count("SELECT COUNT(*) FROM business"); n != 1 || entries.Load() != 3 || b.Stats()["g"].Failed > 0 {
+		t.Errorf("%d rows after %d runs, %+v; want 1 after 3, and no failure", n, entries.Load(), b.Stats()["g"])
+	}
+}
+
 // TestHandleSerialization: PostgreSQL's serialization failures are conflicts, too.
 func TestHandleSerialization(t *testing.T) {
 	t.Parallel()
