@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/dig"
 	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/examples/shop/intake"
@@ -81,7 +82,7 @@ func (p *program) run(ctx context.Context, args, environ []string) int {
 	}
 	app := fx.New(parts...)
 	if err := app.Err(); err != nil {
-		return fail(exitUsage, err)
+		return fail(exitUsage, dig.RootCause(err)) // without the way that fx took to it
 	}
 	start, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
