@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 
 	"github.com/postbus/postbus/config"
+	"github.com/postbus/postbus/internal/dburl"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -21,19 +23,44 @@ func (c *call) transportURL() (string, error) {
 	if raw == "" {
 		return "", usage("which transport? Say --transport URL, or set POSTBUS_TRANSPORT, or --config FILE")
 	}
-	if u, err := url.Parse(raw); err == nil && u.Scheme == "memory" {
-		return "", usage("the transport memory: lives within one process, where no other can see it")
-	}
-	return raw, nil
+	return raw, seen("transport", raw)
 }
 
 // storeURL likewise.
 func (c *call) storeURL() (string, error) {
 	raw, err := c.url(c.store, func(cfg *config.Config) config.URL { return cfg.Store })
-	if err == nil && raw == "" {
-		err = usage("which database? Say --store URL, or set POSTBUS_STORE, or --config FILE")
+	if err != nil {
+		return "", err
 	}
-	return raw, err
+	if raw == "" {
+		return "", usage("which database? Say --store URL, or set POSTBUS_STORE, or --config FILE")
+	}
+	return raw, seen("database", raw)
+}
+
+// seen reports why no program but its own can see what raw names, or that an SQLite file is not there: opening would make
+// an empty one, in which all is well. Whatever else is wrong is for those who open it.
+func seen(what, raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil
+	}
+	var file string
+	if u.Scheme == "sqlite" {
+		if file, err = dburl.File(u); err != nil {
+			return nil
+		}
+	}
+	if u.Scheme == "memory" || file == dburl.InMemory {
+		return usage("the %s %s lives within one process, where no other can see it", what, raw)
+	}
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("the %s sqlite:%s is not there: %w; a program makes it when it first runs", what, file, err)
+	}
+	return nil
 }
 
 func (c *call) url(flag string, from func(*config.Config) config.URL) (string, error) {

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -124,7 +127,9 @@ func TestUsage(t *testing.T) {
 		{"config schema takes no arguments, and got 1", []string{"config", "schema", "x"}},
 		{"flag provided but not defined: -lag", []string{"groups", "--lag"}},
 		{"which transport?", []string{"groups"}},
-		{"lives within one process", []string{"groups", "--transport", "memory:"}},
+		{"the transport memory: lives within one process", []string{"groups", "--transport", "memory:"}},
+		{"the transport sqlite::memory: lives within one process", []string{"groups", "--transport", "sqlite::memory:"}},
+		{"the database sqlite::memory: lives within one process", []string{"saga", "list", "--store", "sqlite::memory:"}},
 		{"neither now, nor beginning", []string{"tail", "orders", "--from", "yesterday"}},
 		{"must be KEY=VALUE", []string{"send", "orders.placed", "--meta", "x"}},
 		{"must not be negative", []string{"send", "orders.placed", "--after", "-1s"}},
@@ -133,6 +138,22 @@ func TestUsage(t *testing.T) {
 	}
 	p.fails(exitFailure, []string{`unknown scheme "kafka"`}, "groups", "--transport", "kafka://mq")
 	p.fails(exitFailure, []string{"no_such"}, "groups", "--config", "no_such.yaml")
+}
+
+// TestFileThatIsMissing: a misspelt name must not look like a file in which all is well, and makes none.
+func TestFileThatIsMissing(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "shpo.db")
+	p := program{t: t}
+	for _, args := range [][]string{
+		{"groups", "--transport"}, {"tail", "orders", "--transport"}, {"send", "orders.placed", "--transport"},
+		{"quarantine", "list", "--store"}, {"quarantine", "discard", "--all", "--store"}, {"saga", "list", "--store"},
+	} {
+		p.fails(exitFailure, []string{"sqlite:" + file + " is not there"}, append(args, "sqlite:"+file+"?busy_timeout=1s")...)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a command has made the file: %v", err)
+	}
 }
 
 // TestTheBinary is what a shell sees.

@@ -25,7 +25,7 @@ func quarantineListCommand() *command {
 		},
 		flags: func(f *flag.FlagSet) {
 			s.flags(f)
-			f.IntVar(&page.Limit, "limit", 50, "how many, at most; 0 is no limit")
+			f.IntVar(&page.Limit, "limit", 50, "at most this `NUMBER`; 0 is no limit")
 			f.StringVar(&page.From, "from", "", "go on with this `PAGE`, as the end of the one before says")
 			f.BoolVar(&count, "count", false, "print how many there are, and nothing else")
 		},
@@ -112,7 +112,7 @@ func quarantineKindsCommand() *command {
 		flags: func(f *flag.FlagSet) {
 			f.StringVar(&s.group, "group", "", "only those of this `GROUP`")
 			f.StringVar(&s.event, "event", "", "only those of this `EVENT`")
-			f.IntVar(&limit, "limit", 50, "how many, at most")
+			f.IntVar(&limit, "limit", 50, "at most this `NUMBER`")
 		},
 		run: func(ctx context.Context, c *call) error {
 			q, err := c.openQuarantine(ctx, nil)

@@ -32,12 +32,12 @@ the content type is JSON it must be well-formed. The topic is the name of the ev
 		flags: func(f *flag.FlagSet) {
 			f.StringVar(&s.topic, "topic", "", "the `TOPIC`, if the program has its own rule (bus.Config.Topic)")
 			f.StringVar(&s.key, "key", "", "messages of one `KEY` are handled in order")
-			f.IntVar(&s.version, "version", 1, "the schema version of the event")
+			f.IntVar(&s.version, "version", 1, "the schema version of the event, a `NUMBER`")
 			f.StringVar(&s.id, "id", "", "the `ID` of the message, so that a repetition can be told; default: a new one")
 			f.StringVar(&s.correlation, "correlation", "", "the correlation `ID`; default: that of the message")
 			f.StringVar(&s.contentType, "content-type", "application/json", "the MIME `TYPE` of the payload")
 			f.StringVar(&s.group, "group", "", "deliver it to this `GROUP` alone")
-			f.DurationVar(&s.after, "after", 0, "deliver it after this time, not before")
+			f.DurationVar(&s.after, "after", 0, "deliver it after this `TIME`, as 90s or 24h, not before")
 			f.Var(&s.metadata, "meta", "a header, as `KEY=VALUE`; may be repeated")
 			f.BoolVar(&s.force, "force", false, "send JSON that is malformed")
 		},

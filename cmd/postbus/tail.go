@@ -26,7 +26,7 @@ published from now on.`,
 			"postbus tail orders --from 2026-01-31T12:00:00Z --json | jq -r .payload",
 		},
 		flags: func(f *flag.FlagSet) {
-			f.StringVar(&from, "from", "now", "where to begin: `now`, beginning, or a time as 2026-01-31T12:00:00Z")
+			f.StringVar(&from, "from", "now", "the `TIME` to begin at: now, beginning, or one as 2026-01-31T12:00:00Z")
 			f.StringVar(&event, "event", "", "only events of this `NAME`")
 			f.StringVar(&key, "key", "", "only messages of this `KEY`")
 			f.IntVar(&count, "count", 0, "end after this `NUMBER` of messages; default: never")

@@ -13,17 +13,29 @@ import (
 	"github.com/postbus/postbus/internal/params"
 )
 
-func sqlite(u *url.URL, r *params.Reader) (Target, error) {
+// InMemory is the File of a database that lives in its process alone.
+const InMemory = ":memory:"
+
+// File returns the name of the file that an SQLite URL names, or InMemory.
+func File(u *url.URL) (string, error) {
 	file := u.Opaque
 	if file == "" {
 		file = u.Host + u.Path
 	}
 	file, err := url.PathUnescape(file)
 	if err != nil || strings.IndexByte(file, 0) >= 0 {
-		return Target{}, fmt.Errorf("the name of the file is malformed")
+		return "", fmt.Errorf("the name of the file is malformed")
 	}
 	if file == "" {
-		return Target{}, fmt.Errorf("the URL names no file; sqlite:FILE or sqlite::memory: does")
+		return "", fmt.Errorf("the URL names no file; sqlite:FILE or sqlite::memory: does")
+	}
+	return file, nil
+}
+
+func sqlite(u *url.URL, r *params.Reader) (Target, error) {
+	file, err := File(u)
+	if err != nil {
+		return Target{}, err
 	}
 	busy, synchronous, pages := 10*time.Second, "full", 0
 	r.Duration("busy_timeout", &busy)
@@ -36,7 +48,7 @@ func sqlite(u *url.URL, r *params.Reader) (Target, error) {
 	if pages > 0 {
 		q.Add("_pragma", fmt.Sprintf("max_page_count(%d)", pages))
 	}
-	memory := file == ":memory:"
+	memory := file == InMemory
 	dsn := "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + q.Encode()
 	if memory {
 		dsn = "file::memory:?" + q.Encode()
