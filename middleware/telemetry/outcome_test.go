@@ -83,8 +83,8 @@ func TestOutcomes(t *testing.T) {
 				"messaging.operation.name": "process", "messaging.operation.type": "process", "messaging.message.id": "m-1",
 				"messaging.message.conversation_id": "root", "error.type": tc.kind,
 			} {
-				if got, _ := attrs.Value(key); got.Emit() != want && !(want == "" && !attrs.HasValue(key)) {
-					t.Errorf("%s is %q, want %q", key, got.Emit(), want)
+				if got, _ := attrs.Value(key); got.String() != want && !(want == "" && !attrs.HasValue(key)) {
+					t.Errorf("%s is %q, want %q", key, got.String(), want)
 				}
 			}
 			if (s.Status().Code == codes.Error) != tc.failure {
