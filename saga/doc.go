@@ -14,7 +14,7 @@
 //	}
 //
 //	o, err := saga.New(b, box, saga.Config{Sagas: []saga.Saga{Checkout}})
-//	err = o.Start(ctx) // beside b.Start
+//	err = o.Start(ctx) // before b.Start
 //
 // # Transitions
 //
@@ -32,8 +32,9 @@
 //
 //   - A start for a key that has an instance, or a tombstone of one, changes nothing.
 //   - A reply before its request was committed waits for the transaction of the request. One for a step that the
-//     instance has not reached is kept until then. One without any instance comes again a few times over about half a
-//     minute, for the start may be on its way, and is then ignored.
+//     instance has not reached is kept until then. One without any instance comes again five times over about half a
+//     minute, for the start may be on its way, and is then ignored. Where the chain of the bus puts into quarantine what
+//     has failed fewer than six times, it is there before.
 //   - A reply that comes twice, after its step's timeout, or after the end, changes nothing; unless the instance has
 //     ended, its journal says so.
 //   - A reply for the step because of which an instance is stuck has it go on.

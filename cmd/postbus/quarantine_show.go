@@ -98,7 +98,7 @@ func (c *call) printRecord(r *quarantine.Record) error {
 	t.row("group", r.Group)
 	t.row("topic", r.Topic)
 	t.row("kind", r.Fingerprint)
-	t.row("failed", fmt.Sprintf("%d times, first %s, last %s", r.Attempts, stamp(r.First), stamp(r.Last)))
+	t.row("failed", fmt.Sprintf("%d times; here since %s, failed last %s", r.Attempts, stamp(r.First), stamp(r.Last)))
 	t.row("replayed", fmt.Sprintf("%d times", r.Replays))
 	_ = t.Flush()
 	printEnvelope(&b, "message, as it came", &r.Message)

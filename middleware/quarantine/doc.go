@@ -12,8 +12,8 @@
 // # Entries
 //
 // There is one entry for a message, a topic and a group. It has the message as it came, the chain of the last error, the
-// stack if that was a panic, and the history of all failures. A message that fails again after a replay returns to its
-// entry.
+// stack if that was a panic, and the history of the failures that brought it here; those before, after which it was
+// delivered again, are in the log alone. A message that fails again after a replay returns to its entry.
 //
 // # Fingerprints
 //

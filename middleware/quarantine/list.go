@@ -27,7 +27,7 @@ type Entry struct {
 	Fingerprint string
 	// Error is the last error.
 	Error string
-	// First and Last are the times of the first and the last failure, to the millisecond.
+	// First and Last are the times of the first and the last failure that brought it here, to the millisecond.
 	First, Last time.Time
 	// Attempts is how many deliveries have failed, those after replays included, and Replays how often the message was
 	// replayed.
@@ -120,8 +120,8 @@ type Record struct {
 	Message transport.Message
 	// Replacement is what a replay sends instead, if the entry was edited; else nil.
 	Replacement *transport.Message
-	// History has the failures, the first one first. Of a long history the first and the last ones are kept, and Omitted
-	// is the number of those in between that are not.
+	// History has the failures that brought it here, the first one first. Of a long history the first and the last ones
+	// are kept, and Omitted is the number of those in between that are not.
 	History []Failure
 	Omitted int
 }
