@@ -84,7 +84,7 @@ func (b *Bus) look(ctx context.Context) Health {
 		g := GroupHealth{Name: name, Paused: paused[name]}
 		for _, c := range consumers {
 			if c.group == name {
-				trouble, inFlight := c.health()
+				inFlight, trouble := c.health()
 				g.Trouble, g.InFlight = errors.Join(g.Trouble, trouble), g.InFlight+inFlight
 			}
 		}
@@ -100,12 +100,12 @@ func (b *Bus) handles(group, topic string) bool {
 	return slices.ContainsFunc(b.consumers, func(c *consumer) bool { return c.group == group && c.topic == topic })
 }
 
-// health returns why the consumer does not get on, and how many deliveries it has.
-func (c *consumer) health() (trouble error, inFlight int) {
+// health returns how many deliveries the consumer has, and why it does not get on.
+func (c *consumer) health() (inFlight int, trouble error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, 0
+		return 0, nil
 	}
 	if c.receiveErrs > 0 && !c.inReceive { // else it may be waiting, all mended
 		trouble = fmt.Errorf("topic %q: receive: %w", c.topic, c.receiveErr)
@@ -113,7 +113,7 @@ func (c *consumer) health() (trouble error, inFlight int) {
 	if c.flushErrs > 0 {
 		trouble = errors.Join(trouble, fmt.Errorf("topic %q: settle: %w", c.topic, c.flushErr))
 	}
-	return trouble, c.unsettled
+	return c.unsettled, trouble
 }
 
 // Ready is that of the Bus.

@@ -111,13 +111,13 @@ func debeziumTail(db *sql.DB) *tailTable {
 func (b *Box) checkDebezium() error {
 	var errs []error
 	if b.db.Dialect() == store.SQLite {
-		errs = append(errs, errors.New("Debezium has no connector for SQLite; PostgreSQL and MySQL are possible"))
+		errs = append(errs, errors.New("the layout Debezium: there is no connector for SQLite; PostgreSQL and MySQL are possible"))
 	}
 	if b.cfg.Transport != nil {
 		errs = append(errs, errors.New("with a Transport events go straight to their topics, and not into a table of the layout"))
 	}
 	if b.cfg.Name != DefaultName {
-		errs = append(errs, fmt.Errorf("Name %q: the table is %s, one in a database", b.cfg.Name, debeziumTable))
+		errs = append(errs, fmt.Errorf("the Name %q: the table of the layout is %s, one in a database", b.cfg.Name, debeziumTable))
 	}
 	return errors.Join(errs...)
 }

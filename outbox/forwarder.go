@@ -94,13 +94,13 @@ func NewForwarder(box *Box, target transport.Transport, cfg ForwarderConfig) (*F
 		errs = append(errs, errors.New("the target is missing"))
 	}
 	if cfg.Tail && box != nil && box.err == nil && box.db.Dialect() != store.Postgres {
-		errs = append(errs, fmt.Errorf("Tail is for PostgreSQL, and the Box is on %s", box.db.Dialect()))
+		errs = append(errs, fmt.Errorf("the option Tail is for PostgreSQL, and the Box is on %s", box.db.Dialect()))
 	}
 	if !cfg.Tail && box != nil && box.cfg.Layout == Debezium {
 		errs = append(errs, errors.New("the layout Debezium can only be read with Tail, on PostgreSQL"))
 	}
 	if cfg.Batch < 0 || cfg.Lease < 0 || cfg.PollInterval < 0 || cfg.Keep < 0 {
-		errs = append(errs, fmt.Errorf("Batch %d, Lease %v, PollInterval %v and Keep %v must not be negative",
+		errs = append(errs, fmt.Errorf("the fields Batch %d, Lease %v, PollInterval %v and Keep %v must not be negative",
 			cfg.Batch, cfg.Lease, cfg.PollInterval, cfg.Keep))
 	}
 	if len(errs) > 0 {

@@ -88,7 +88,7 @@ func (r *recurring) last(tick, now time.Time) time.Time {
 func (r *recurring) event(tick time.Time) (e bus.Event, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = bus.Permanent(fmt.Errorf("Event panicked: %v\n%s", p, debug.Stack()))
+			err = bus.Permanent(fmt.Errorf("the function Event panicked: %v\n%s", p, debug.Stack()))
 		}
 	}()
 	if e = r.Event(tick); e == nil {

@@ -93,7 +93,7 @@ func testTailForwards(t *testing.T, f *fixture) {
 	}
 	stopForwarder(t, fw)
 	f.commit(t, box, order("a", 4))
-	fw = forward(t, box, &r, outbox.ForwarderConfig{Tail: true})
+	forward(t, box, &r, outbox.ForwarderConfig{Tail: true})
 	r.want(t, "orders early1", "orders a1", "orders a2", "orders a3", "orders a4")
 }
 

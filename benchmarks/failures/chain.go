@@ -58,7 +58,9 @@ func standard() (around, error) {
 // nobody is a quarantine that nothing comes to.
 type nobody struct{}
 
-func (nobody) Put(context.Context, *bus.Delivery, error) error { return errors.New("nothing should fail") }
+func (nobody) Put(context.Context, *bus.Delivery, error) error {
+	return errors.New("nothing should fail")
+}
 
 // dropping measures everything, and traces what a sampler lets through, which is nothing: what all but a few messages of a
 // busy program cost. Metrics go to a reader that nobody reads.

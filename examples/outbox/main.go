@@ -39,7 +39,7 @@ func main() {
 	flag.StringVar(&o.listen, "listen", "localhost:8080", "where to take orders")
 	flag.StringVar(&o.store, "store", "sqlite:orders.db", "URL of the database: sqlite:, postgres: or mysql:")
 	flag.StringVar(&o.transport, "transport", "memory:", "URL of what carries the events; what memory: has in hand dies with the process")
-	flag.DurationVar(&o.lease, "lease", sevenSeconds, "for how long a forwarder that has died keeps its place")
+	flag.DurationVar(&o.lease, "lease", defaultLease, "for how long a forwarder that has died keeps its place")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -48,7 +48,7 @@ func main() {
 	}
 }
 
-const sevenSeconds = 7 * time.Second
+const defaultLease = 7 * time.Second
 
 func run(ctx context.Context, o options) (err error) {
 	db, err := store.Open(ctx, o.store)

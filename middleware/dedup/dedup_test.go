@@ -84,10 +84,6 @@ type placed struct {
 
 func (placed) EventName() string { return "orders.placed" }
 
-type paid placed
-
-func (paid) EventName() string { return "orders.paid" }
-
 func TestAKeyOfTheEvent(t *testing.T) {
 	everywhere(t, func(t *testing.T, cfg dedup.Config) {
 		cfg.Key = dedup.ByEvent(func(e placed) string { return e.Order })
