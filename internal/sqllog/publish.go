@@ -3,12 +3,14 @@ package sqllog
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/postbus/postbus/transport"
 )
 
 // Publish appends msgs. Concurrent calls share a commit: those that come while one is under way go together in the next.
+// A message that is bad fails alone, also if only the database knows that it is.
 func (l *Log) Publish(ctx context.Context, topic string, msgs []transport.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -19,22 +21,55 @@ func (l *Log) Publish(ctx context.Context, topic string, msgs []transport.Messag
 		}
 		return transport.CheckName("topic", topic)
 	}
-	req, failed, err := l.prepare(ctx, topic, msgs, l.topic)
-	if err != nil {
+	if err := l.publish(ctx, topic, msgs); err != nil {
 		return l.publishError(topic, err)
 	}
-	if req.size > 0 {
-		if err := l.submit(ctx, req); err != nil {
-			return l.publishError(topic, err)
-		}
-	}
-	if failed != nil {
-		if len(msgs) == 1 {
-			return l.publishError(topic, failed[0])
-		}
-		return l.publishError(topic, &transport.PublishError{Errs: failed})
-	}
 	return nil
+}
+
+func (l *Log) publish(ctx context.Context, topic string, msgs []transport.Message) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	req, failed, err := l.prepare(ctx, topic, msgs, l.topic)
+	if err != nil {
+		return err
+	}
+	if req.size > 0 {
+		err := l.submit(ctx, req)
+		if len(msgs) > 1 && errors.Is(err, transport.ErrInvalid) {
+			return l.publishHalves(ctx, topic, msgs)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case failed == nil:
+		return nil
+	case len(msgs) == 1:
+		return failed[0]
+	}
+	return &transport.PublishError{Errs: failed}
+}
+
+// publishHalves publishes messages that the database refused together, for at least one of them: what is good of them
+// goes on, in its order.
+func (l *Log) publishHalves(ctx context.Context, topic string, msgs []transport.Message) error {
+	var errs []error
+	half := len(msgs) / 2
+	for _, part := range [][]transport.Message{msgs[:half], msgs[half:]} {
+		err := l.publish(ctx, topic, part)
+		if partial, some := errors.AsType[*transport.PublishError](err); some {
+			errs = append(errs, partial.Errs...)
+		} else {
+			errs = append(errs, slices.Repeat([]error{err}, len(part))...)
+		}
+	}
+	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		return nil
+	}
+	return &transport.PublishError{Errs: errs}
 }
 
 func (l *Log) publishError(topic string, err error) error {

@@ -2,10 +2,13 @@ package sqllogtest
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -71,4 +74,53 @@ func InvalidJSON(t *testing.T, url string) {
 		t.Errorf("got %v", err)
 	}
 	f.want(ids(f.subscribe(tr, transport.SubscribeConfig{}).receive(2)), "1/1 3/1")
+}
+
+// refuse has a table refuse rows in which the column is as the condition says.
+func (f *fixture) refuse(table, column, condition string) {
+	f.Helper()
+	db, err := store.Open(f.Context(), f.url)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer db.Close()
+	q := "ALTER TABLE " + table + " ADD CONSTRAINT refuse_" + table + " CHECK (NOT " + column + " " + condition + ")"
+	if db.Dialect() == store.SQLite {
+		q = "CREATE TRIGGER refuse_" + table + " BEFORE INSERT ON " + table + " WHEN NEW." + column + " " + condition +
+			" BEGIN SELECT RAISE(ABORT, 'refused'); END"
+	}
+	f.exec(q)
+}
+
+// badRows: of one call, what only the database knows to be bad fails alone, and the rest is there in its order.
+func badRows(f *fixture) {
+	tr := f.open("")
+	c := f.subscribe(tr, transport.SubscribeConfig{})
+	f.refuse("watermill_"+f.topic, "uuid", "LIKE 'bad%'")
+	var msgs []transport.Message
+	var want []string
+	for i := range 100 {
+		id := fmt.Sprint(i)
+		if i == 17 || i == 18 || i == 99 {
+			id = "bad" + id
+		} else {
+			want = append(want, id+"/1")
+		}
+		msgs = append(msgs, message(id))
+	}
+	err := tr.Publish(f.Context(), f.topic, msgs)
+	var partial *transport.PublishError
+	if !errors.As(err, &partial) || len(partial.Errs) != len(msgs) {
+		f.Fatalf("got %v", err)
+	}
+	for i, err := range partial.Errs {
+		if bad := strings.HasPrefix(msgs[i].ID, "bad"); bad != (err != nil) || bad && !errors.Is(err, transport.ErrInvalid) {
+			f.Errorf("%s: %v", msgs[i].ID, err)
+		}
+	}
+	f.want(ids(c.receive(len(want))), strings.Join(want, " "))
+	if err := tr.Publish(f.Context(), f.topic, []transport.Message{message("bad")}); !errors.Is(err, transport.ErrInvalid) || errors.As(err, &partial) {
+		f.Errorf("alone: %v", err)
+	}
+	c.nothing(50 * time.Millisecond)
 }

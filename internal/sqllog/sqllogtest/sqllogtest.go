@@ -44,6 +44,7 @@ func (s Suite) Run(t *testing.T) {
 		"PartitionsKeepTheOrderOfKeys": partitions,
 		"PartitionsCanChange":          repartition,
 		"PartitionsAreShared":          shared,
+		"ABadRowFailsAlone":            badRows,
 		"AKilledMemberIsReplaced":      memberKilled,
 		"OldMessagesAreRemoved":        retention,
 		"StatusTells":                  status,
