@@ -36,6 +36,7 @@ type consumer struct {
 
 	// Guarded by s.mu.
 	running bool
+	left    bool      // the lease may be held, and there is no window to give back with it
 	sheds   time.Time // since when it is to give up the lease, once what was handed out is settled; zero if it is not
 	keeps   time.Time // until then it is not asked to
 	w       *window   // nil unless the lease is held
@@ -69,6 +70,12 @@ func (c *consumer) start(le *lease, running *sync.WaitGroup) {
 	})
 }
 
+func (c *consumer) leaves(left bool) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.left = left
+}
+
 func (c *consumer) run(le *lease) {
 	woken := c.s.l.hub.join(c.s.t.Name)
 	defer c.s.l.hub.leave(c.s.t.Name, woken)
@@ -82,6 +89,7 @@ func (c *consumer) run(le *lease) {
 		}
 		return
 	}
+	c.leaves(false)
 	c.consume(le.token, w, woken)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/postbus/postbus/transport"
 )
@@ -78,6 +79,7 @@ func (c *consumer) acquire(ctx context.Context) (*lease, error) {
 	const key = " WHERE topic = ? AND grp = ? AND part = ?"
 	q := l.d.Bind("UPDATE postbus_groups SET owner = ?, token = token + 1, expires_ms = " + now + " + ?" + key +
 		" AND parts = ? AND (owner = '' OR owner = ? OR expires_ms <= " + now + ")")
+	c.leaves(true)
 	done := l.d.Writing()
 	res, err := l.db.ExecContext(ctx, q, c.owner, l.cfg.Lease.Milliseconds(), c.s.t.Name, c.s.group, c.part, l.cfg.Partitions, c.owner)
 	done()
@@ -85,6 +87,7 @@ func (c *consumer) acquire(ctx context.Context) (*lease, error) {
 		return nil, err
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		c.leaves(err != nil)
 		return nil, err
 	}
 	var raw []byte
@@ -112,6 +115,17 @@ func (c *consumer) acquire(ctx context.Context) (*lease, error) {
 	}
 	le.state.adopt(at)
 	return le, nil
+}
+
+// release gives back leases that were taken and came to nothing, for the subscription closed in between.
+func (s *Subscription) release() {
+	s.mu.Lock()
+	left := slices.ContainsFunc(s.consumers, func(c *consumer) bool { return c.left })
+	s.mu.Unlock()
+	if !left || s.l.crashed.Load() {
+		return
+	}
+	s.bye("UPDATE postbus_groups SET owner = '', expires_ms = 0 WHERE topic = ? AND grp = ? AND owner = ?")
 }
 
 // repartition makes new rows for a group that had another number of partitions, once nobody consumes it any more. All

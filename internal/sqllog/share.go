@@ -32,6 +32,7 @@ func (s *Subscription) share() {
 		standby.Stop()
 	}
 	running.Wait()
+	s.release()
 	m.leave()
 }
 
@@ -69,8 +70,11 @@ func (s *Subscription) shareOnce(ctx context.Context, m *member, running *sync.W
 		if holds[""] < len(all) {
 			return nil // those who know the old number are still there
 		}
+		if err := s.repartition(ctx); err != nil {
+			return err
+		}
 		poke(s.ended) // to look again
-		return s.repartition(ctx)
+		return nil
 	}
 	due := shareOf(s.owner, parts, members, holds)
 	s.shed(holds[s.owner] - due)
@@ -207,15 +211,18 @@ func (m *member) tell(ctx context.Context) error {
 
 // leave takes the row away, so that the others need not wait until it runs out.
 func (m *member) leave() {
-	s, l := m.s, m.s.l
-	if m.told.IsZero() || l.crashed.Load() {
-		return
+	if s := m.s; !m.told.IsZero() && !s.l.crashed.Load() {
+		s.bye("DELETE FROM postbus_members WHERE topic = ? AND grp = ? AND owner = ?")
 	}
+}
+
+// bye writes something last; q is about the topic, the group and the owner.
+func (s *Subscription) bye(q string) {
+	l := s.l
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	defer l.d.Writing()()
-	q := l.d.Bind("DELETE FROM postbus_members WHERE topic = ? AND grp = ? AND owner = ?")
-	if _, err := l.db.ExecContext(ctx, q, s.t.Name, s.group, s.owner); err != nil {
+	if _, err := l.db.ExecContext(ctx, l.d.Bind(q), s.t.Name, s.group, s.owner); err != nil {
 		l.cfg.Logger.Debug("postbus: the others wait for a lease to run out", "driver", l.d.Name(), "topic", s.t.Name, "group", s.group, "error", err)
 	}
 }

@@ -152,3 +152,29 @@ func (r *record) came(d transport.Delivery) {
 	r.last[d.Key] = n
 	r.n++
 }
+
+// repartitionFails: a group that cannot get its new number of partitions is looked at as often as any other.
+func repartitionFails(f *fixture) {
+	first := f.open("lease=1s")
+	held := f.subscribe(first, transport.SubscribeConfig{})
+	f.publish(first, message("1"))
+	held.receive(1)
+	c := f.subscribe(f.open("lease=1s&partitions=2"), transport.SubscribeConfig{})
+	f.refuse("watermill_offsets_"+f.topic, "consumer_group", "<> 'g'")
+	_ = held.Close()
+	errs := 0
+	begun := time.Time{}
+	f.poll("the group cannot be changed", func() bool {
+		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := c.Receive(ctx, 1); err != nil && ctx.Err() == nil {
+			if errs++; errs == 1 {
+				begun = time.Now()
+			}
+		}
+		return errs > 0 && time.Since(begun) > time.Second
+	})
+	if most := int(time.Since(begun)/(250*time.Millisecond)) + 2; errs > most {
+		f.Errorf("%d tries in %v, want at most %d", errs, time.Since(begun), most)
+	}
+}

@@ -44,6 +44,7 @@ func (s Suite) Run(t *testing.T) {
 		"PartitionsKeepTheOrderOfKeys": partitions,
 		"PartitionsCanChange":          repartition,
 		"PartitionsAreShared":          shared,
+		"PartitionsThatCannotChange":   repartitionFails,
 		"ABadRowFailsAlone":            badRows,
 		"AKilledMemberIsReplaced":      memberKilled,
 		"OldMessagesAreRemoved":        retention,
