@@ -19,7 +19,7 @@ type ForwarderConfig struct {
 	// every minute, and count against Batch.
 	Quarantine Quarantine
 	// Batch is how many messages may be on their way at once, at most: as many can come twice after a crash.
-	// Default: DefaultBatch.
+	// Default: DefaultBatch. At most MaxTailBatch with Tail.
 	Batch int
 	// Lease is for how long a Forwarder that is not heard of keeps its place; then another takes over. Default: 7 s.
 	Lease time.Duration
@@ -41,6 +41,9 @@ const (
 	DefaultBatch = 1000
 	DefaultKeep  = 10 * time.Second
 )
+
+// MaxTailBatch is the largest ForwarderConfig.Batch with Tail.
+const MaxTailBatch = tailMost / 2
 
 // forwarderGroup is the group of all Forwarders of a Box: one of them has its lease.
 const forwarderGroup = "forwarder"
@@ -102,6 +105,9 @@ func NewForwarder(box *Box, target transport.Transport, cfg ForwarderConfig) (*F
 	if cfg.Batch < 0 || cfg.Lease < 0 || cfg.PollInterval < 0 || cfg.Keep < 0 {
 		errs = append(errs, fmt.Errorf("the fields Batch %d, Lease %v, PollInterval %v and Keep %v must not be negative",
 			cfg.Batch, cfg.Lease, cfg.PollInterval, cfg.Keep))
+	}
+	if cfg.Tail && cfg.Batch > MaxTailBatch {
+		errs = append(errs, fmt.Errorf("Batch %d must be at most %d with Tail", cfg.Batch, MaxTailBatch))
 	}
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("outbox: %w: Forwarder: %w", bus.ErrInvalid, errors.Join(errs...))

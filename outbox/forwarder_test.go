@@ -219,6 +219,7 @@ func TestForwarderMistakes(t *testing.T) {
 		"bad box":   {outbox.New(nil, outbox.Config{}), inProcess(t), outbox.ForwarderConfig{}, "the database is missing"},
 		"direct":    {outbox.New(f.db, outbox.Config{Transport: f.transport()}), inProcess(t), outbox.ForwarderConfig{}, "nothing to forward"},
 		"negative":  {outbox.New(f.db, outbox.Config{}), inProcess(t), outbox.ForwarderConfig{Batch: -1}, "Batch -1"},
+		"too many":  {outbox.New(f.db, outbox.Config{}), inProcess(t), outbox.ForwarderConfig{Tail: true, Batch: 200_000}, "Batch 200000 must be at most 100000 with Tail"},
 	} {
 		_, err := outbox.NewForwarder(tc.box, tc.target, tc.cfg)
 		if !errors.Is(err, bus.ErrInvalid) || !strings.Contains(err.Error(), tc.want) {

@@ -18,7 +18,8 @@ const (
 	tailLook = 10 * time.Second
 	// tailRetry is the pause before the slot is asked for again, while another process reads it or after an error.
 	tailRetry = 500 * time.Millisecond
-	// tailPage is how many rows are read from the table at once, and tailMost how many are known to one reading.
+	// tailPage is how many rows are read from the table at once, and tailMost how many are known to one reading. More than may
+	// be in hand, or a reading could bring nothing new.
 	tailPage, tailMost = 500, 200_000
 )
 
