@@ -185,14 +185,18 @@ type books struct {
 
 func (f *killed) audit() books {
 	f.t.Helper()
+	payments := "watermill_payments"
+	if f.count("SELECT COUNT(*) FROM postbus_topics WHERE topic = 'payments'") == 0 { // nothing was ever paid
+		payments = "(SELECT id AS uuid FROM business WHERE 1 = 0) AS none"
+	}
 	return books{
 		orders: f.count("SELECT COUNT(*) FROM business"),
 		lost: f.missing("id", "business", "uuid", "watermill_orders") + f.missing("id", "business", "id", "charges") +
-			f.missing("id || '-paid'", "charges", "uuid", "watermill_payments"),
+			f.missing("id || '-paid'", "charges", "uuid", payments),
 		invented: f.missing("uuid", "watermill_orders", "id", "business") +
-			f.missing("uuid", "watermill_payments", "id || '-paid'", "charges"),
+			f.missing("uuid", payments, "id || '-paid'", "charges"),
 		doubled:    f.again("id", "charges"),
-		duplicates: f.again("uuid", "watermill_orders") + f.again("uuid", "watermill_payments"),
+		duplicates: f.again("uuid", "watermill_orders") + f.again("uuid", payments),
 	}
 }
 
