@@ -78,6 +78,9 @@ func newStore(t testing.TB, db *store.DB, cfg quarantine.Config) *quarantine.Sto
 	if cfg.Logger == nil {
 		cfg.Logger = quiet
 	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = patience
+	}
 	s := quarantine.New(db, cfg)
 	if err := s.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
