@@ -1,17 +1,13 @@
 package postgres_test
 
 import (
-	"fmt"
-	"net/url"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	_ "github.com/postbus/postbus/transport/postgres"
 )
 
@@ -20,51 +16,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var shared struct {
-	sync.Mutex
-	url string
-}
+var shared testdb.Shared
 
-// database returns the URL of a database of this package's tests.
-func database(t testing.TB) string {
-	t.Helper()
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.url == "" {
-		shared.url = newDatabase(t, testservices.Postgres(t))
-	}
-	return shared.url
-}
-
-func newDatabase(t testing.TB, server string) string {
-	t.Helper()
-	ctx := t.Context()
-	c, err := pgx.Connect(ctx, server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(ctx)
-	// What earlier runs left behind goes first; a database in use stays.
-	rows, _ := c.Query(ctx, `SELECT datname FROM pg_database d WHERE datname LIKE 'sqllog_%'
-		AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.datname = d.datname)`)
-	old, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range old {
-		_, _ = c.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize())
-	}
-	name := fmt.Sprintf("sqllog_%d", time.Now().UnixNano())
-	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
-}
+// database returns the URL of the database of this package's tests.
+func database(t testing.TB) string { t.Helper(); return shared.URL(t, testservices.Postgres) }
 
 func withQuery(rawURL, query string) string { return rawURL + "&" + query }
 

@@ -18,18 +18,8 @@ var serial atomic.Int64
 // New makes a database on a server of PostgreSQL or MySQL and returns its URL. It is gone after the test.
 func New(t testing.TB, server string) string {
 	t.Helper()
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	admin, err := store.Open(t.Context(), server)
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := fmt.Sprintf("test_%d_%d_%d", os.Getpid(), time.Now().UnixNano(), serial.Add(1))
-	if _, err := admin.SQL().ExecContext(t.Context(), "create database "+name); err != nil {
-		t.Fatal(err)
-	}
+	admin, made := create(t, server, name)
 	t.Cleanup(func() {
 		drop := "drop database if exists " + name
 		if admin.Dialect() == store.Postgres {
@@ -42,6 +32,22 @@ func New(t testing.TB, server string) string {
 			t.Error(err)
 		}
 	})
+	return made
+}
+
+// create makes a database; admin is to be closed.
+func create(t testing.TB, server, name string) (admin *store.DB, made string) {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if admin, err = store.Open(t.Context(), server); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.SQL().ExecContext(t.Context(), "create database "+name); err != nil {
+		t.Fatal(err)
+	}
 	u.Path = "/" + name
-	return u.String()
+	return admin, u.String()
 }
