@@ -82,6 +82,19 @@ func TestKillSeesFaults(t *testing.T) {
 	}
 }
 
+// TestBooksBeforeThereIsAnything: a topic that nobody has published to has no table.
+func TestBooksBeforeThereIsAnything(t *testing.T) {
+	t.Parallel()
+	for _, d := range []store.Dialect{store.Postgres, store.SQLite} {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			if b := newShop(newFixture(t, d)).settle(); b != (books{}) {
+				t.Errorf("got %+v", b)
+			}
+		})
+	}
+}
+
 // killed is a database whose processes are killed.
 type killed struct {
 	*fixture
