@@ -49,9 +49,9 @@ func (m *memory) group(name string) *groupKeys {
 	return g.(*groupKeys)
 }
 
-// groupKeys is the keys of one group. Those that were handled are known by 128 bits of hashes, in maps without pointers: most
-// of the time that this takes goes into memory that is in no cache, and of a hundred thousand keys two share their bits once
-// in 10^28 programs.
+// groupKeys is the keys of one group. They are known by 128 bits of hashes, and those that were handled in maps without
+// pointers: most of the time that this takes goes into memory that is in no cache, and of a hundred thousand keys two share
+// their bits once in 10^28 programs.
 type groupKeys struct {
 	name      string
 	retention time.Duration
@@ -60,7 +60,7 @@ type groupKeys struct {
 	began     time.Time
 
 	mu      sync.Mutex
-	busy    map[key]*mark            // being handled
+	busy    map[digest]*mark         // being handled
 	handled map[digest]time.Duration // when it was recorded, since began
 	order   []recorded               // a ring, of max at most
 	oldest  int                      // the place of the oldest in it
@@ -77,7 +77,6 @@ type recorded struct {
 
 // mark is a key that is being handled.
 type mark struct {
-	key
 	digest
 	over chan struct{} // closed when that is over; nil if nobody waits for it
 }
@@ -85,7 +84,7 @@ type mark struct {
 func newGroupKeys(name string, retention time.Duration, max int) *groupKeys {
 	return &groupKeys{
 		name: name, retention: retention, max: max, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, began: time.Now(),
-		busy: map[key]*mark{}, handled: map[digest]time.Duration{},
+		busy: map[digest]*mark{}, handled: map[digest]time.Duration{},
 	}
 }
 
@@ -103,15 +102,15 @@ func (g *groupKeys) take(ctx context.Context, k key) (mine *mark, err error) {
 	d := g.digest(k)
 	for {
 		g.mu.Lock()
-		m := g.busy[k]
+		m := g.busy[d]
 		if m == nil {
 			at, known := g.handled[d]
 			if known && (g.retention < 0 || time.Since(g.began)-at < g.retention) {
 				g.mu.Unlock()
 				return nil, nil
 			}
-			m = &mark{key: k, digest: d}
-			g.busy[k] = m
+			m = &mark{digest: d}
+			g.busy[d] = m
 			g.mu.Unlock()
 			return m, nil
 		}
@@ -134,7 +133,7 @@ func (g *groupKeys) take(ctx context.Context, k key) (mine *mark, err error) {
 // leave records the key, if it was handled, and lets others have it.
 func (g *groupKeys) leave(m *mark, handled bool) {
 	g.mu.Lock()
-	delete(g.busy, m.key)
+	delete(g.busy, m.digest)
 	if handled {
 		now := time.Since(g.began)
 		g.forget(now)
