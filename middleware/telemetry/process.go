@@ -3,7 +3,6 @@ package telemetry
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -19,19 +18,12 @@ import (
 var errAbandoned = errors.New("telemetry: the handler did not return")
 
 // Middleware makes a consumer span "process <topic>" of each delivery, and measures it; it is to be the outermost. The
-// span is a child of the span that published the message. If the message was delayed, or comes from a delayed retry, it
-// begins a trace of its own, with a link to that span, so that no trace lasts as long as a delay.
+// span is a child of the span that published the message, or is linked to it, as the package comment says.
 func (t *Telemetry) Middleware() bus.Middleware {
 	return func(next bus.Handler) bus.Handler {
-		var last atomic.Pointer[series] // a handler has one topic and group, in a bus
+		groups := recent{of: t, kind: trace.SpanKindConsumer}
 		return func(ctx context.Context, d *bus.Delivery) error {
-			s := last.Load()
-			if s == nil || s.topic != d.Topic || s.group != d.Group {
-				s = newSeries(d.Topic, d.Group, "process", trace.SpanKindConsumer, t.system, destination(d.Topic), group(d.Group),
-					attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"))
-				last.Store(s)
-			}
-			return t.process(ctx, d, s, next)
+			return t.process(ctx, d, groups.series("process", d.Topic, d.Group), next)
 		}
 	}
 }
@@ -39,10 +31,8 @@ func (t *Telemetry) Middleware() bus.Middleware {
 func (t *Telemetry) process(ctx context.Context, d *bus.Delivery, s *series, next bus.Handler) (err error) {
 	begin := time.Now()
 	inner, span := t.begin(ctx, d, s)
-	measured := t.duration.Enabled(ctx) // all instruments are of one meter
-	if measured {
-		t.inFlight.Add(ctx, 1, s.add...)
-		t.consumed.Add(ctx, 1, s.add...)
+	s.consumed.Add(1)
+	if t.age.Enabled(ctx) {
 		t.recordAge(ctx, d, s, begin)
 	}
 	err = errAbandoned
@@ -55,9 +45,9 @@ func (t *Telemetry) process(ctx context.Context, d *bus.Delivery, s *series, nex
 			}
 		}
 		span.End()
-		if measured {
-			t.inFlight.Add(ctx, -1, s.add...)
-			t.processed(ctx, d, s, err, kind, failure, time.Since(begin))
+		c := s.count(d, err, kind, failure)
+		if t.duration.Enabled(ctx) {
+			t.duration.Record(ctx, time.Since(begin).Seconds(), c.record...)
 		}
 	}()
 	return next(inner, d)
@@ -69,7 +59,7 @@ func (t *Telemetry) begin(ctx context.Context, d *bus.Delivery, s *series) (cont
 	if d.HasEnvelope() {
 		if m := d.Message(); m.Metadata["traceparent"] != "" {
 			from := t.context.Extract(ctx, propagation.MapCarrier(m.Metadata))
-			if m.NotBefore.IsZero() {
+			if m.NotBefore.IsZero() && m.TargetGroup == "" { // a replay has a TargetGroup
 				parent = from
 			} else {
 				options = append(options[:len(options):len(options)], trace.WithNewRoot(), trace.WithLinks(trace.LinkFromContext(from)))
@@ -96,30 +86,28 @@ func (t *Telemetry) recordAge(ctx context.Context, d *bus.Delivery, s *series, n
 	}
 }
 
-// processed counts the outcome of a delivery.
-func (t *Telemetry) processed(ctx context.Context, d *bus.Delivery, s *series, err error, kind attribute.KeyValue, failure bool, took time.Duration) {
+// count counts the outcome of a delivery, and returns what it was counted with.
+func (s *series) count(d *bus.Delivery, err error, kind attribute.KeyValue, failure bool) *counted {
+	defer s.ended.Add(1)
 	retries := max(0, d.Tries-1)
 	if d.Attempt > 1 {
 		retries++
 	}
 	if retries > 0 {
-		t.retried.Add(ctx, int64(retries), s.add...)
+		s.retried.Add(int64(retries))
 	}
-	switch {
-	case err == nil:
-		t.handled.Add(ctx, 1, s.add...)
-		t.duration.Record(ctx, took.Seconds(), s.record...)
-		return
-	case failure:
-		set := s.with(kind)
-		t.failed.Add(ctx, 1, set)
+	if err == nil {
+		s.handled.Add(1)
+		return &s.counted
+	}
+	c := s.with(kind)
+	if failure { // else the bus is stopping: not an attempt
+		c.failed.Add(1)
 		if bus.IsSetAside(err) {
-			t.quarantined.Add(ctx, 1, set)
+			c.quarantined.Add(1)
 		}
-		t.duration.Record(ctx, took.Seconds(), set)
-	default: // the bus is stopping: not an attempt
-		t.duration.Record(ctx, took.Seconds(), s.with(kind))
 	}
+	return c
 }
 
 // outcome returns the attribute error.type of an error, which has few values, and whether it is a failure: an error because

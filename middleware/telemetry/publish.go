@@ -3,7 +3,6 @@ package telemetry
 import (
 	"context"
 	"maps"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,14 +19,9 @@ import (
 // message, the trace context that the message had.
 func (t *Telemetry) Publishing() bus.PublishMiddleware {
 	return func(next bus.PublishHandler) bus.PublishHandler {
-		var topics sync.Map // of *series: a program has few topics
+		topics := recent{of: t, kind: trace.SpanKindProducer}
 		return func(ctx context.Context, topic string, msgs []transport.Message) error {
-			s, ok := topics.Load(topic)
-			if !ok {
-				s, _ = topics.LoadOrStore(topic, newSeries(topic, "", "send", trace.SpanKindProducer, t.system, destination(topic),
-					attribute.String("messaging.operation.name", "send"), attribute.String("messaging.operation.type", "send")))
-			}
-			return t.send(ctx, s.(*series), msgs, next)
+			return t.send(ctx, topics.series("send", topic, ""), msgs, next)
 		}
 	}
 }
@@ -54,26 +48,19 @@ func (t *Telemetry) send(ctx context.Context, s *series, msgs []transport.Messag
 			span.SetStatus(codes.Error, err.Error())
 		}
 		span.End()
+		c := &s.counted
+		if err != nil {
+			c = s.with(kind)
+		}
+		c.sent.Add(int64(len(msgs)))
 		if t.operation.Enabled(ctx) {
-			t.sentBatch(ctx, s, len(msgs), err, kind, time.Since(begin))
+			t.operation.Record(ctx, time.Since(begin).Seconds(), c.record...)
 		}
 	}()
 	if span.SpanContext().IsValid() {
 		msgs = t.inject(inner, msgs)
 	}
 	return next(inner, s.topic, msgs)
-}
-
-// sentBatch counts a batch.
-func (t *Telemetry) sentBatch(ctx context.Context, s *series, n int, err error, kind attribute.KeyValue, took time.Duration) {
-	if err == nil {
-		t.sent.Add(ctx, int64(n), s.add...)
-		t.operation.Record(ctx, took.Seconds(), s.record...)
-		return
-	}
-	set := s.with(kind)
-	t.sent.Add(ctx, int64(n), set)
-	t.operation.Record(ctx, took.Seconds(), set)
 }
 
 // inject returns copies of the messages with the trace context of ctx.

@@ -1,5 +1,17 @@
 // Package telemetry makes OpenTelemetry traces and metrics of what a bus publishes and handles, by the semantic
 // conventions for messaging. It uses the API only; the program brings the SDK and its exporters.
+//
+// There are two spans: "send" of each batch that is published, and "process" of each delivery. There is none of the type
+// "receive", for the conventions have that where a program itself asks for messages, and "process" where messages are pushed
+// to its handlers, as a bus does; what was fetched ahead must have no span until a handler gets it. How long a message
+// was on its way, waiting in the transport or in the process, is the metric postbus.age. The conventions ask for "settle",
+// too, and there is none: messages are settled later, in batches of many traces, and bus.Health tells what is wrong with it.
+//
+// The span of a delivery is a child of that of the publication where the message came by itself, on whatever transport and
+// also through an outbox and its Forwarder. Where it came by a delay, a delayed retry or a replay from quarantine, it begins
+// a trace of its own and has a link to that of the publication, so that no trace lasts as long as such a pause. A retry
+// that the bus waits out in its place, for a second or less, stays in the trace, and a delay in an outbox is over, and
+// forgotten, when the event leaves it.
 package telemetry
 
 import (
@@ -7,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -35,13 +48,9 @@ type Telemetry struct {
 	meter   metric.Meter
 	context propagation.TraceContext
 	system  attribute.KeyValue
-	instruments
-}
-
-type instruments struct {
-	sent, consumed, handled, failed, retried, quarantined metric.Int64Counter
-	inFlight                                              metric.Int64UpDownCounter
-	operation, duration, age                              metric.Float64Histogram
+	series  sync.Map // of *series, by seriesKey
+	counters
+	operation, duration, age metric.Float64Histogram
 }
 
 // New returns an error if the meter provider refuses an instrument.
@@ -59,38 +68,42 @@ func New(cfg Config) (*Telemetry, error) {
 		tracer: cfg.TracerProvider.Tracer(scope), meter: cfg.MeterProvider.Meter(scope),
 		system: attribute.String("messaging.system", cfg.System),
 	}
-	if err := t.create(t.meter); err != nil {
+	if err := t.create(); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	return t, nil
 }
 
-func (i *instruments) create(m metric.Meter) error {
+func (t *Telemetry) create() error {
 	var errs []error
-	counter := func(name, text string) metric.Int64Counter {
-		c, err := m.Int64Counter(name, metric.WithUnit("{message}"), metric.WithDescription(text))
+	counter := func(name, text string) metric.Int64ObservableCounter {
+		c, err := t.meter.Int64ObservableCounter(name, metric.WithUnit("{message}"), metric.WithDescription(text))
 		errs = append(errs, err)
 		return c
 	}
 	seconds := func(name, text string, bounds ...float64) metric.Float64Histogram {
-		h, err := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text), metric.WithExplicitBucketBoundaries(bounds...))
+		h, err := t.meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text), metric.WithExplicitBucketBoundaries(bounds...))
 		errs = append(errs, err)
 		return h
 	}
 	short := []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-	i.sent = counter("messaging.client.sent.messages", "messages handed to the transport")
-	i.consumed = counter("messaging.client.consumed.messages", "messages delivered to a group")
-	i.handled = counter("postbus.handled", "deliveries handled without an error")
-	i.failed = counter("postbus.failed", "deliveries that failed, also those set aside")
-	i.retried = counter("postbus.retried", "tries after the first, in process or by redelivery")
-	i.quarantined = counter("postbus.quarantined", "deliveries set aside")
-	i.operation = seconds("messaging.client.operation.duration", "duration of publishing a batch", short...)
-	i.duration = seconds("messaging.process.duration", "duration of handling a delivery", short...)
-	i.age = seconds("postbus.age", "time from when a message was due until it is handled",
+	t.sent = counter("messaging.client.sent.messages", "messages handed to the transport")
+	t.consumed = counter("messaging.client.consumed.messages", "messages delivered to a group")
+	t.handled = counter("postbus.handled", "deliveries handled without an error")
+	t.failed = counter("postbus.failed", "deliveries that failed, also those set aside")
+	t.retried = counter("postbus.retried", "tries after the first, in process or by redelivery")
+	t.quarantined = counter("postbus.quarantined", "deliveries set aside")
+	t.operation = seconds("messaging.client.operation.duration", "duration of publishing a batch", short...)
+	t.duration = seconds("messaging.process.duration", "duration of handling a delivery", short...)
+	t.age = seconds("postbus.age", "time from when a message was due until it is handled",
 		0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400)
 	var err error
-	i.inFlight, err = m.Int64UpDownCounter("postbus.in_flight", metric.WithUnit("{message}"), metric.WithDescription("deliveries being handled"))
-	return errors.Join(append(errs, err)...)
+	t.inFlight, err = t.meter.Int64ObservableUpDownCounter("postbus.in_flight", metric.WithUnit("{message}"), metric.WithDescription("deliveries being handled"))
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	_, err = t.meter.RegisterCallback(t.observe, t.sent, t.consumed, t.handled, t.failed, t.retried, t.quarantined, t.inFlight)
+	return err
 }
 
 // Lag observes how far the groups of r are behind, as the gauges postbus.lag, postbus.lag.age and postbus.retained, at each
