@@ -24,8 +24,12 @@ import (
 // chainCases hold a bus with middleware against one without any.
 var chainCases = []bench.Case{
 	{Name: "standard-chain-memory", Ours: inMemory(standard), Peers: []bench.Peer{{Name: "bare-memory", Run: inMemory(bare), Goal: 0.85}}},
-	{Name: "telemetry-memory", Ours: inMemory(dropping), Peers: []bench.Peer{{Name: "bare-memory", Run: inMemory(bare), Goal: 0.85}}},
-	{Name: "telemetry-sampled-memory", Ours: inMemory(sampled), Peers: []bench.Peer{{Name: "bare-memory", Run: inMemory(bare)}}},
+	{Name: "telemetry-memory", Ours: inMemory(dropping), Peers: []bench.Peer{
+		{Name: "bare-memory", Run: inMemory(bare), Goal: 0.85}, {Name: "sdk-by-hand", Run: inMemory(byHand(sdktrace.NeverSample())), Goal: 0.9},
+	}},
+	{Name: "telemetry-sampled-memory", Ours: inMemory(sampled), Peers: []bench.Peer{
+		{Name: "bare-memory", Run: inMemory(bare)}, {Name: "sdk-by-hand", Run: inMemory(byHand(sdktrace.AlwaysSample())), Goal: 0.9},
+	}},
 	{Name: "standard-chain-postgres", N: 20_000, Ours: onPostgresLog(standard), Peers: []bench.Peer{{Name: "bare-postgres", Run: onPostgresLog(bare), Goal: 0.95}}},
 }
 
@@ -70,16 +74,18 @@ func dropping() (around, error) { return withTelemetry(sdktrace.NeverSample()) }
 func sampled() (around, error) { return withTelemetry(sdktrace.AlwaysSample()) }
 
 func withTelemetry(sampler sdktrace.Sampler) (around, error) {
-	traces := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler), sdktrace.WithBatcher(idle{}))
-	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+	traces, meters, end := providers(sampler)
 	t, err := telemetry.New(telemetry.Config{TracerProvider: traces, MeterProvider: meters})
 	if err != nil {
 		return around{}, err
 	}
-	return around{
-		[]bus.Middleware{t.Middleware()}, []bus.PublishMiddleware{t.Publishing()},
-		func(ctx context.Context) error { return errors.Join(traces.Shutdown(ctx), meters.Shutdown(ctx)) },
-	}, nil
+	return around{[]bus.Middleware{t.Middleware()}, []bus.PublishMiddleware{t.Publishing()}, end}, nil
+}
+
+func providers(sampler sdktrace.Sampler) (*sdktrace.TracerProvider, *sdkmetric.MeterProvider, func(context.Context) error) {
+	traces := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler), sdktrace.WithBatcher(idle{}))
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+	return traces, meters, func(ctx context.Context) error { return errors.Join(traces.Shutdown(ctx), meters.Shutdown(ctx)) }
 }
 
 // idle is an exporter that does nothing.
