@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -88,6 +89,10 @@ func child() error {
 	quiet := slog.New(slog.DiscardHandler)
 	var alone sync.RWMutex // who dies lets the others finish, and none begin: their fate is not what is tested
 	topic := os.Getenv("POSTBUS_POISON_TOPIC")
+	workers, err := strconv.Atoi(os.Getenv("POSTBUS_POISON_WORKERS"))
+	if err != nil {
+		return err
+	}
 	b, err := bus.New(bus.Config{
 		Transport: t, Logger: quiet, Topic: func(string) string { return topic },
 		Middleware: append([]bus.Middleware{func(next bus.Handler) bus.Handler {
@@ -103,7 +108,7 @@ func child() error {
 			Dedup: dedup.New(dedup.Config{Store: db, Logger: quiet, Lease: time.Second}).Middleware,
 			Retry: middleware.RetryConfig{Attempts: 1}, Log: middleware.LogConfig{Logger: quiet},
 		})...),
-		Groups: map[string]bus.GroupConfig{"g": {Workers: 4, MaxBackoff: 50 * time.Millisecond}},
+		Groups: map[string]bus.GroupConfig{"g": {Workers: workers, MaxBackoff: 50 * time.Millisecond}},
 	})
 	if err != nil {
 		return err
@@ -161,7 +166,8 @@ func with(url, parameter string) string {
 	return url + "?" + parameter
 }
 
-func poison(t *testing.T, transportURL, storeURL string) {
+// newParent returns one whose program has so many workers, and how to publish to its group.
+func newParent(t *testing.T, transportURL, storeURL string, workers int) (p *parent, publish func(ids ...string)) {
 	topic := fmt.Sprintf("poison%d", time.Now().UnixNano())
 	tr, err := transport.Open(t.Context(), transportURL)
 	if err != nil {
@@ -180,7 +186,7 @@ func poison(t *testing.T, transportURL, storeURL string) {
 	if err := sub.Close(); err != nil {
 		t.Fatal(err)
 	}
-	publish := func(ids ...string) {
+	publish = func(ids ...string) {
 		var msgs []transport.Message
 		for _, id := range ids {
 			msgs = append(msgs, transport.Message{ID: id, Name: "poison.step", Payload: fmt.Appendf(nil, `{"id":%q}`, id), ContentType: "application/json"})
@@ -189,13 +195,19 @@ func poison(t *testing.T, transportURL, storeURL string) {
 			t.Fatal(err)
 		}
 	}
-	p := &parent{T: t, tried: map[string]int{}}
-	p.environ = append(os.Environ(), "POSTBUS_POISON_TRANSPORT="+transportURL, "POSTBUS_POISON_STORE="+storeURL, "POSTBUS_POISON_TOPIC="+topic)
+	p = &parent{T: t, q: q, tried: map[string]int{}}
+	p.environ = append(os.Environ(), "POSTBUS_POISON_TRANSPORT="+transportURL, "POSTBUS_POISON_STORE="+storeURL, "POSTBUS_POISON_TOPIC="+topic,
+		fmt.Sprint("POSTBUS_POISON_WORKERS=", workers))
+	return p, publish
+}
+
+func poison(t *testing.T, transportURL, storeURL string) {
+	p, publish := newParent(t, transportURL, storeURL, 4)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	want := map[string]int{"error": attempts}
 	publish("error")
-	p.until(ctx, func() bool { n, err := q.Count(ctx, quarantine.Filter{}); return err == nil && n == 1 })
+	p.until(ctx, func() bool { n, err := p.q.Count(ctx, quarantine.Filter{}); return err == nil && n == 1 })
 	for n, kind := range slices.Sorted(maps.Keys(deaths)) {
 		want[kind] = attempts
 		var before, behind []string
@@ -207,7 +219,7 @@ func poison(t *testing.T, transportURL, storeURL string) {
 		publish(ids...)
 		want := 2 + n // in quarantine: one that returns errors, and those that kill
 		p.until(ctx, func() bool {
-			got, err := q.Count(ctx, quarantine.Filter{})
+			got, err := p.q.Count(ctx, quarantine.Filter{})
 			return err == nil && got >= want && p.seen(ids)
 		})
 	}
@@ -217,7 +229,7 @@ func poison(t *testing.T, transportURL, storeURL string) {
 	if want := attempts * len(deaths); p.died != want {
 		t.Errorf("the program died %d times, want %d", p.died, want)
 	}
-	list, _, err := q.List(t.Context(), quarantine.Filter{}, quarantine.Page{})
+	list, _, err := p.q.List(t.Context(), quarantine.Filter{}, quarantine.Page{})
 	if err != nil || len(list) != len(deaths)+1 {
 		t.Errorf("%d entries, %v", len(list), err)
 	}
@@ -228,10 +240,36 @@ func poison(t *testing.T, transportURL, storeURL string) {
 	}
 }
 
+// TestNeighboursOfPoison has one worker meet the poison first, while all that stands behind it has been fetched.
+func TestNeighboursOfPoison(t *testing.T) {
+	t.Parallel()
+	p, publish := newParent(t, testservices.RabbitMQ(t), "sqlite:"+filepath.Join(t.TempDir(), "x.db")+"?synchronous=off", 1)
+	ids, want := []string{"kill"}, map[string]int{"kill": attempts}
+	for i := range 20 {
+		id := fmt.Sprint("behind-", i)
+		ids, want[id] = append(ids, id), 1
+	}
+	publish(ids...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p.until(ctx, func() bool {
+		n, err := p.q.Count(ctx, quarantine.Filter{})
+		return err == nil && (n > 1 || n == 1 && p.seen(ids))
+	})
+	if fmt.Sprint(p.tried) != fmt.Sprint(want) {
+		t.Errorf("tried\n%v, want\n%v", p.tried, want)
+	}
+	list, _, err := p.q.List(t.Context(), quarantine.Filter{}, quarantine.Page{})
+	if err != nil || len(list) != 1 || list[0].MessageID != "kill" {
+		t.Errorf("in quarantine: %v, %v", list, err)
+	}
+}
+
 // parent runs the program.
 type parent struct {
 	*testing.T
 	environ []string
+	q       *quarantine.Store
 	died    int
 
 	mu    sync.Mutex

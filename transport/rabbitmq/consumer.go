@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -17,13 +18,15 @@ var (
 // consumer is one channel of a subscription: one generation.
 type consumer struct {
 	buffer
-	gen  uint64
-	conn *connection
-	ch   *amqp.Channel
+	gen     uint64
+	conn    *connection
+	ch      *amqp.Channel
+	settled chan struct{} // has an element when something was settled since probation looked
+	asking  sync.Mutex    // held while an answer of the broker is awaited: the library does not tell apart whose it is
 }
 
-// consume opens a channel and begins to consume.
-func consume(conn *connection, gen uint64, name, queue string, prefetch int) (*consumer, error) {
+// consume opens a channel and begins to consume, at once or, with a history, after a probation.
+func consume(conn *connection, gen uint64, name, queue string, prefetch int, h *history) (*consumer, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
@@ -31,15 +34,21 @@ func consume(conn *connection, gen uint64, name, queue string, prefetch int) (*c
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("set prefetch: %w", err)
 	}
-	c := &consumer{gen: gen, conn: conn, ch: ch, buffer: buffer{ready: make(chan struct{}, 1)}}
+	c := &consumer{gen: gen, conn: conn, ch: ch, buffer: buffer{ready: make(chan struct{}, 1)}, settled: make(chan struct{}, 1)}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-	tag := fmt.Sprintf("%.200s-%d", name, consumers.Add(1))
-	deliveries, err := ch.Consume(queue, tag, false, false, false, false, nil)
-	if err != nil {
+	p := &probation{c: c, history: h, queue: queue, tag: fmt.Sprintf("%.200s-%d", name, consumers.Add(1)), seen: map[string]bool{}, over: h == nil}
+	if err := p.step(); err != nil {
 		ch.Close()
 		return nil, fmt.Errorf("consume from queue %q: %w", queue, err)
 	}
-	if !conn.spawn(func() { c.pump(deliveries, closes) }) {
+	run := func() {
+		if err := p.run(closes); err != nil {
+			c.stop(err)
+			return
+		}
+		c.pump(p.deliveries, closes)
+	}
+	if !conn.spawn(run) {
 		return nil, amqp.ErrClosed
 	}
 	return c, nil
@@ -50,14 +59,18 @@ func (c *consumer) pump(deliveries <-chan amqp.Delivery, closes <-chan *amqp.Err
 	for d := range deliveries {
 		c.add(&d)
 	}
-	why := errCancelled
-	if c.ch.IsClosed() {
-		why = amqp.ErrClosed
-		if err := <-closes; err != nil { // closed with the channel
-			why = err
-		}
+	c.stop(c.reason(closes, errCancelled))
+}
+
+// reason returns why the channel was closed; err if it is open.
+func (c *consumer) reason(closes <-chan *amqp.Error, err error) error {
+	if !c.ch.IsClosed() {
+		return err
 	}
-	c.stop(why)
+	if err := <-closes; err != nil { // closed with the channel
+		return err
+	}
+	return amqp.ErrClosed
 }
 
 // close closes the channel; the broker then gives what is unsettled to other consumers. It does not wait for a broker
@@ -65,13 +78,21 @@ func (c *consumer) pump(deliveries <-chan amqp.Delivery, closes <-chan *amqp.Err
 func (c *consumer) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	if c.conn.await(ctx, c.ch.Close) != nil {
+	err := c.conn.await(ctx, func() error {
+		c.asking.Lock()
+		defer c.asking.Unlock()
+		return c.ch.Close()
+	})
+	if err != nil {
 		c.conn.sock.Conn.Close() // else the messages would stay with a channel that nobody reads
 	}
 }
 
 // settle writes acks and nacks as one.
 func (c *consumer) settle(acks []ackFrame, requeues []uint64) {
+	if len(acks)+len(requeues) > 0 {
+		defer c.noteSettled()
+	}
 	c.conn.sock.cork()
 	defer c.conn.sock.uncork()
 	for _, a := range acks {
@@ -83,5 +104,12 @@ func (c *consumer) settle(acks []ackFrame, requeues []uint64) {
 		if c.ch.Nack(tag, false, true) != nil {
 			return
 		}
+	}
+}
+
+func (c *consumer) noteSettled() {
+	select {
+	case c.settled <- struct{}{}:
+	default:
 	}
 }

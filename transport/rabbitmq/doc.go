@@ -36,7 +36,14 @@
 // subscription, whether it was received or not: what a subscription holds when it ends is counted once, also what it has only
 // fetched. Within the life of a transport that is corrected; other processes see it. A released message stays with its
 // subscription, and is not counted. So a message whose handling ends the process is known by its count, whoever gets it next.
-// The count of what lay fetched beside it is as high: if that must not go to quarantine with it, keep Prefetch small.
+//
+// What lay fetched beside it at its death was counted as well, once: the first channel to a queue in a
+// process, and each that follows a lost one, begins with a probation, in which it fetches one message at a time, each after the one before was settled, as long as what comes was tried before. So what is tried
+// again after a death is alone at the next one. At first a subscription thus handles what another one held at its end, at most
+// its Prefetch, one after the other, at a round trip to the broker each; a caller must not wait for a second message before it
+// settles the first. Other instances that are past their probation fetch in bulk: each can add one to the count of what it
+// holds when it dies. Nor is there a probation with single active consumer, where the queue would go to another process
+// between the two ways to fetch: if neighbours must not go to quarantine there, keep Prefetch small.
 //
 // With single active consumer a requeued message stays as well, for the sake of the order. Its attempts are counted within
 // the transport; a process that takes over counts one for each subscription that has held it. Classic queues only know

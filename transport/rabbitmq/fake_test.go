@@ -66,6 +66,7 @@ const (
 	channelOpen, channelClose           = 20<<16 | 10, 20<<16 | 40
 	queueDeclare, basicConsume          = 50<<16 | 10, 60<<16 | 20
 	basicPublish, basicAck              = 60<<16 | 40, 60<<16 | 80
+	basicGet, basicGetEmpty             = 60<<16 | 70, 60<<16 | 72
 	channelCloseOk, connectionCloseOk   = 20<<16 | 41, 10<<16 | 51
 )
 
@@ -109,6 +110,8 @@ func (f *fake) serve(c net.Conn) {
 			case basicConsume:
 				tag := payload[6+len(short(payload[6:])):]
 				say(channel, method+1, short(tag)...)
+			case basicGet:
+				say(channel, basicGetEmpty, 0)
 			default:
 				say(channel, method+1)
 				if method+1 == connectionCloseOk {

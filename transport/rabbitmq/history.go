@@ -1,6 +1,9 @@
 package rabbitmq
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // historyLimit bounds how many messages a history remembers. Beyond it, it begins anew, and counts are the broker's.
 const historyLimit = 1 << 16
@@ -8,7 +11,8 @@ const historyLimit = 1 << 16
 // history corrects, within one process, what the broker counts of a queue's deliveries. A quorum queue counts each return
 // of a message, whether it was tried or not, and does not see those within a subscription; a classic queue counts nothing.
 type history struct {
-	counts bool // the broker does
+	counts bool        // the broker does
+	probed atomic.Bool // a probation is over
 
 	mu sync.Mutex
 	// n holds by message ID, if the broker counts, how many of its deliveries are no attempts (less than 0: how many attempts

@@ -199,16 +199,26 @@ func TestTagsDieWithTheirChannel(t *testing.T) {
 			publish(t, tr, topic, messages("m", 5)...)
 			old := receive(t, sub, 5)
 			harm(p, sub)
-			again := receive(t, sub, 5)
-			settle(t, sub, transport.Ack, old...) // void: must neither fail, nor close the new channel, nor ack
-			for i, d := range again {
-				if d.ID != old[i].ID || d.Attempt != 2 {
-					t.Errorf("delivery %d is %s, attempt %d; want %s, attempt 2", i, d.ID, d.Attempt, old[i].ID)
+			var gen uint64
+			for i, was := range old {
+				d := receive(t, sub, 1)[0]
+				settle(t, sub, transport.Ack, old...) // void: must neither fail, nor close the new channel, nor ack
+				if i == 0 {
+					gen = rabbitmq.Generation(d)
+				}
+				if d.ID != was.ID || d.Attempt != 2 || rabbitmq.Generation(d) != gen {
+					t.Errorf("delivery %d is %s, attempt %d on channel %d; want %s, attempt 2 on %d",
+						i, d.ID, d.Attempt, rabbitmq.Generation(d), was.ID, gen)
+				}
+				if i < 4 {
+					settle(t, sub, transport.Ack, d)
 				}
 			}
 			sub.Close()
-			sub = subscribe(t, tr, topic, "g")
-			settle(t, sub, transport.Ack, receive(t, sub, 5)...)
+			d := receive(t, subscribe(t, tr, topic, "g"), 1)[0]
+			if d.ID != old[4].ID {
+				t.Errorf("%s came again, want %s", d.ID, old[4].ID)
+			}
 		})
 	}
 }

@@ -67,7 +67,7 @@ func (s *subscription) resume(ctx context.Context) error {
 	var c *consumer
 	var state atomic.Int32
 	err = conn.await(ctx, func() (err error) {
-		c, err = consume(conn, gen, s.t.cfg.Name, s.queue, s.cfg.Prefetch)
+		c, err = consume(conn, gen, s.t.cfg.Name, s.queue, s.cfg.Prefetch, s.probing(gen))
 		if !state.CompareAndSwap(working, handed) && err == nil {
 			s.discard(c) // nobody waits any more
 		}
@@ -82,7 +82,7 @@ func (s *subscription) resume(ctx context.Context) error {
 	s.mu.Lock()
 	closed := s.closed
 	if !closed {
-		s.current, s.tags, s.failed = c, newTags(), 0
+		s.current, s.tags, s.held, s.failed = c, newTags(), 0, 0
 	}
 	s.mu.Unlock()
 	if closed {
@@ -90,6 +90,16 @@ func (s *subscription) resume(ctx context.Context) error {
 		return transport.ErrClosed
 	}
 	return nil
+}
+
+// probing returns what a probation needs to know; nil if a channel begins without. Classic queues count nothing, what is
+// fetched one at a time anyway needs none, and with a single active consumer there is no other way to fetch. What an
+// earlier subscription of this process gave back has not killed it.
+func (s *subscription) probing(gen uint64) *history {
+	if gen == 1 && s.history.probed.Load() || s.t.cfg.Queue != Quorum || s.t.cfg.SingleActiveConsumer || s.cfg.Prefetch == 1 {
+		return nil
+	}
+	return s.history
 }
 
 // discard ends a channel that was never the current one. What it has fetched was no attempt.

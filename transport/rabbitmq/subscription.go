@@ -37,6 +37,7 @@ type subscription struct {
 	current *consumer // nil while there is none
 	gen     uint64
 	tags    tags
+	held    int // deliveries of the current channel that are with the caller
 	failed  int // attempts to resume that failed in a row
 	// requeues are tags to be given back: by the next Receive, or by timer.
 	requeues  []uint64
@@ -61,6 +62,7 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 		}
 		s.mu.Lock()
 		c, closed, failed := s.current, s.closed, s.failed
+		room := s.cfg.Prefetch - s.held // the broker gives out one more beside the last of a probation
 		s.mu.Unlock()
 		if closed {
 			return nil, transport.ErrClosed
@@ -71,7 +73,7 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 			}
 			continue
 		}
-		fetched, over := c.take(max)
+		fetched, over := c.take(min(max, room))
 		if over != nil {
 			s.lose(c, over)
 			continue
@@ -114,6 +116,7 @@ func (s *subscription) deliver(c *consumer, fetched []amqp.Delivery) []transport
 	if s.current != c {
 		return nil
 	}
+	s.held += len(fetched)
 	for i := range fetched {
 		d, m := &fetched[i], &msgs[i]
 		s.tags.reach(d.DeliveryTag)
@@ -148,6 +151,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		s.mu.Unlock()
 		return nil // the tags went with their channel
 	}
+	full := s.held == s.cfg.Prefetch
 	named := make([]uint64, 0, len(settlements))
 	var back []*amqp.Delivery
 	for _, to := range settlements {
@@ -159,6 +163,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		if e.state != unsettled || to.Tag != tagOf(c.gen, e.epoch, tag) {
 			continue
 		}
+		s.held--
 		switch {
 		case to.Outcome == transport.Ack:
 			s.history.acked(e.id)
@@ -179,8 +184,11 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 			s.requeues = append(s.requeues, tag)
 		}
 	}
-	if len(back) > 0 {
+	switch {
+	case len(back) > 0:
 		c.putBack(back)
+	case full:
+		c.signal() // there is room
 	}
 	acks := s.tags.flush(named)
 	var requeues []uint64
