@@ -107,7 +107,7 @@ func NewForwarder(box *Box, target transport.Transport, cfg ForwarderConfig) (*F
 			cfg.Batch, cfg.Lease, cfg.PollInterval, cfg.Keep))
 	}
 	if cfg.Tail && cfg.Batch > MaxTailBatch {
-		errs = append(errs, fmt.Errorf("Batch %d must be at most %d with Tail", cfg.Batch, MaxTailBatch))
+		errs = append(errs, fmt.Errorf("the field Batch %d must be at most %d with Tail", cfg.Batch, MaxTailBatch))
 	}
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("outbox: %w: Forwarder: %w", bus.ErrInvalid, errors.Join(errs...))
