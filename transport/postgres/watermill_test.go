@@ -84,7 +84,7 @@ func subscribe(t *testing.T, tr transport.Transport, topic, group string) transp
 
 func receive(t *testing.T, s transport.Subscription, n int) (ids []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for len(ids) < n {
 		ds, err := s.Receive(ctx, n-len(ids))
@@ -191,7 +191,7 @@ func TestWatermill(t *testing.T) {
 
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); {
+	for deadline := time.Now().Add(time.Minute); !done(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)
 		}

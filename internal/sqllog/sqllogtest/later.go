@@ -1,6 +1,8 @@
 package sqllogtest
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/postbus/postbus/store"
@@ -40,6 +42,29 @@ func brokenTopic(f *fixture) {
 	f.want(ids(ds), "x/1 y/1")
 	c.ack(ds...)
 	f.want(ids(f.subscribe(f.open(""), transport.SubscribeConfig{Topic: broken}).receive(2)), "1/1 2/1")
+}
+
+// badLaterRows: delayed messages that a table refuses hold up neither those before nor those after them.
+func badLaterRows(f *fixture) {
+	tr := f.open("")
+	c := f.subscribe(tr, transport.SubscribeConfig{})
+	soon := time.Now().Add(500 * time.Millisecond)
+	msgs, want := someBad()
+	for i := range msgs {
+		msgs[i].NotBefore = soon.Add(time.Duration(i) * time.Millisecond)
+	}
+	f.publish(tr, msgs...)
+	allow := f.refuse("watermill_"+f.topic, "uuid", "LIKE 'bad%'")
+	ds := c.receive(len(msgs) - 3)
+	f.want(sorted(ids(ds)), sorted(want)) // several instances move them
+	c.ack(ds...)
+	allow()
+	f.want(sorted(ids(c.receive(3))), "bad17/1 bad18/1 bad99/1")
+}
+
+// sorted puts words in order.
+func sorted(words string) string {
+	return strings.Join(slices.Sorted(slices.Values(strings.Fields(words))), " ")
 }
 
 // orphaned: who published is gone, and who moves the messages when they are due has never used the topic.

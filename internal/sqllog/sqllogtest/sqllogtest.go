@@ -45,6 +45,7 @@ func (s Suite) Run(t *testing.T) {
 		"PartitionsCanChange":          repartition,
 		"PartitionsAreShared":          shared,
 		"PartitionsThatCannotChange":   repartitionFails,
+		"ABadLaterRowWaitsAlone":       badLaterRows,
 		"ABadRowFailsAlone":            badRows,
 		"AKilledMemberIsReplaced":      memberKilled,
 		"OldMessagesAreRemoved":        retention,
