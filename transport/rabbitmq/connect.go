@@ -13,8 +13,11 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// closeWait bounds how long an orderly close of a connection may take.
-const closeWait = time.Second
+// closeWait bounds how long a caller waits for an orderly close, closeLimit how long the broker has to close a channel.
+const (
+	closeWait  = time.Second
+	closeLimit = 10 * time.Second
+)
 
 // connection is one connection to the broker, until it is lost or closed.
 type connection struct {

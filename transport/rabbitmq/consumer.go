@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -18,7 +19,7 @@ var (
 // consumer is one channel of a subscription: one generation.
 type consumer struct {
 	buffer
-	gen     uint64
+	gen     uint64 // set by adopt
 	conn    *connection
 	ch      *amqp.Channel
 	settled chan struct{} // has an element when something was settled since probation looked
@@ -26,7 +27,7 @@ type consumer struct {
 }
 
 // consume opens a channel and begins to consume, at once or, with a history, after a probation.
-func consume(conn *connection, gen uint64, name, queue string, prefetch int, h *history) (*consumer, error) {
+func consume(conn *connection, name, queue string, prefetch int, h *history) (*consumer, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
@@ -34,7 +35,7 @@ func consume(conn *connection, gen uint64, name, queue string, prefetch int, h *
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("set prefetch: %w", err)
 	}
-	c := &consumer{gen: gen, conn: conn, ch: ch, buffer: buffer{ready: make(chan struct{}, 1)}, settled: make(chan struct{}, 1)}
+	c := &consumer{conn: conn, ch: ch, buffer: buffer{ready: make(chan struct{}, 1)}, settled: make(chan struct{}, 1)}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
 	p := &probation{c: c, history: h, queue: queue, tag: fmt.Sprintf("%.200s-%d", name, consumers.Add(1)), seen: map[string]bool{}, over: h == nil}
 	if err := p.step(); err != nil {
@@ -73,19 +74,18 @@ func (c *consumer) reason(closes <-chan *amqp.Error, err error) error {
 	return amqp.ErrClosed
 }
 
-// close closes the channel; the broker then gives what is unsettled to other consumers. It does not wait for a broker
-// that does not answer.
+// close closes the channel; the broker then gives what is unsettled to other consumers. It waits closeWait for a broker
+// that is slow. One that never answers loses the connection, else the messages would stay with a channel that nobody reads.
 func (c *consumer) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	err := c.conn.await(ctx, func() error {
+	_ = c.conn.await(ctx, func() error {
+		cut := time.AfterFunc(closeLimit, func() { c.conn.sock.Conn.Close() })
+		defer cut.Stop()
 		c.asking.Lock()
 		defer c.asking.Unlock()
 		return c.ch.Close()
 	})
-	if err != nil {
-		c.conn.sock.Conn.Close() // else the messages would stay with a channel that nobody reads
-	}
 }
 
 // settle writes acks and nacks as one.

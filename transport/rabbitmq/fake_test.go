@@ -66,7 +66,7 @@ const (
 	channelOpen, channelClose           = 20<<16 | 10, 20<<16 | 40
 	queueDeclare, basicConsume          = 50<<16 | 10, 60<<16 | 20
 	basicPublish, basicAck              = 60<<16 | 40, 60<<16 | 80
-	basicGet, basicGetEmpty             = 60<<16 | 70, 60<<16 | 72
+	basicGet, basicGetOk, basicGetEmpty = 60<<16 | 70, 60<<16 | 71, 60<<16 | 72
 	channelCloseOk, connectionCloseOk   = 20<<16 | 41, 10<<16 | 51
 )
 

@@ -21,7 +21,8 @@ type proxy struct {
 	mu     sync.Mutex
 	conns  map[*proxied]struct{}
 	refuse bool
-	mute   bool // hold back what the broker says, heartbeats included
+	mute   bool   // hold back what the broker says, heartbeats included
+	muteAt uint32 // mute from this method of the broker's on
 	wait   *sync.Cond
 }
 
@@ -114,6 +115,9 @@ func (p *proxy) toClient(c *proxied) {
 			return
 		}
 		p.mu.Lock()
+		if frame[0] == 1 && p.muteAt != 0 && binary.BigEndian.Uint32(rest) == p.muteAt {
+			p.mute = true
+		}
 		for p.mute && p.has(c) {
 			p.wait.Wait()
 		}

@@ -223,6 +223,38 @@ func TestTagsDieWithTheirChannel(t *testing.T) {
 	}
 }
 
+// TestReceiveEndsBeforeItsChannelOpens: what the broker has delivered on the channel by then comes on it, and is neither
+// given back nor counted.
+func TestReceiveEndsBeforeItsChannelOpens(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, brokerURL(t))
+	tr := openQuiet(t, p.url, nil)
+	topic := unique(t, "g")
+	sub := subscribe(t, tr, topic, "g")
+	publish(t, tr, topic, messages("m", 4)...)
+	p.set(func() { p.muteAt = basicGetOk })
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		_, err := sub.Receive(ctx, 1)
+		result <- err
+	}()
+	eventually(t, "the first message was fetched", func() (held bool) {
+		p.set(func() { held = p.mute })
+		return held
+	})
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Fatalf("Receive returned %v after its context was cancelled", err)
+	}
+	p.set(func() { p.muteAt, p.mute = 0, false })
+	for _, d := range receive(t, sub, 4) {
+		if d.Attempt != 1 || rabbitmq.Generation(d) != 1 {
+			t.Errorf("%s came as attempt %d on channel %d; want attempt 1 on channel 1", d.ID, d.Attempt, rabbitmq.Generation(d))
+		}
+	}
+}
+
 func TestBrokerRestart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a broker")

@@ -4,49 +4,62 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/postbus/postbus/transport"
 )
 
-// recover gets the subscription a channel again, after a pause if that has just failed. A nil error means that it is
-// worth looking again.
-func (s *subscription) recover(ctx context.Context, failed int) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
-	if failed > 0 && !sleep(ctx, s.t.cfg.backoff(failed)) {
-		return s.interrupted(ctx)
-	}
-	err := s.resume(ctx)
-	switch {
-	case err == nil || errors.Is(err, transport.ErrClosed):
-		return err
-	case ctx.Err() != nil:
-		return s.interrupted(ctx)
-	}
-	s.mu.Lock()
-	s.failed++
-	s.mu.Unlock()
-	return subscribeError(s.cfg, err)
+// An opening gets a subscription its next channel. It is the subscription's own and not that of the Receive that began it:
+// a channel that opens just when nobody waits any more has messages already, which would have to go back, and be counted.
+type opening struct {
+	done chan struct{}
+	err  error // valid once done is closed
 }
 
-// interrupted tells which of the two ended ctx: the subscription or the caller.
-func (s *subscription) interrupted(ctx context.Context) error {
-	if s.life.Err() != nil {
+// recover waits until the subscription has a channel again. A nil error means that it is worth looking again.
+func (s *subscription) recover(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
 		return transport.ErrClosed
 	}
-	return ctx.Err()
+	o := s.opening
+	if o == nil && s.current == nil {
+		o = &opening{done: make(chan struct{})}
+		s.opening = o
+		go s.open(o, s.failed)
+	}
+	s.mu.Unlock()
+	if o == nil {
+		return nil
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// Who comes first in resume.
-const (
-	working int32 = iota
-	handed
-	left
-)
+// open runs an opening, after a pause if the one before has just failed. It ends with the subscription, which waits for it.
+func (s *subscription) open(o *opening, failed int) {
+	defer close(o.done)
+	if failed > 0 {
+		sleep(s.life, s.t.cfg.backoff(failed))
+	}
+	err := s.resume(s.life)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening = nil
+	switch {
+	case s.closed:
+		o.err = transport.ErrClosed
+	case err != nil:
+		s.failed++
+		o.err = subscribeError(s.cfg, err)
+	}
+}
 
 // resume declares the queue and begins to consume.
 func (s *subscription) resume(ctx context.Context) error {
@@ -57,46 +70,37 @@ func (s *subscription) resume(ctx context.Context) error {
 	if err := s.t.declareGroup(ctx, conn, s.cfg.Topic, s.cfg.Group); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	s.mu.Lock()
-	s.gen++
-	gen := s.gen
-	s.mu.Unlock()
-	var c *consumer
-	var state atomic.Int32
-	err = conn.await(ctx, func() (err error) {
-		c, err = consume(conn, gen, s.t.cfg.Name, s.queue, s.cfg.Prefetch, s.probing(gen))
-		if !state.CompareAndSwap(working, handed) && err == nil {
-			s.discard(c) // nobody waits any more
+	return conn.await(ctx, func() error {
+		c, err := consume(conn, s.t.cfg.Name, s.queue, s.cfg.Prefetch, s.probing())
+		if err == nil && !s.adopt(c) {
+			s.discard(c)
+			err = transport.ErrClosed
 		}
 		return err
 	})
-	if err != nil && !state.CompareAndSwap(working, left) && ctx.Err() != nil && c != nil {
-		err = nil // it came at the last moment
-	}
-	if err != nil {
-		return err
-	}
+}
+
+// adopt makes a channel the current one, unless the subscription has been closed meanwhile.
+func (s *subscription) adopt(c *consumer) bool {
 	s.mu.Lock()
-	closed := s.closed
-	if !closed {
-		s.current, s.tags, s.held, s.failed = c, newTags(), 0, 0
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
 	}
-	s.mu.Unlock()
-	if closed {
-		s.discard(c)
-		return transport.ErrClosed
-	}
-	return nil
+	s.gen++
+	c.gen = s.gen
+	s.current, s.tags, s.held, s.failed = c, newTags(), 0, 0
+	return true
 }
 
 // probing returns what a probation needs to know; nil if a channel begins without. Classic queues count nothing, what is
 // fetched one at a time anyway needs none, and with a single active consumer there is no other way to fetch. What an
 // earlier subscription of this process gave back has not killed it.
-func (s *subscription) probing(gen uint64) *history {
-	if gen == 1 && s.history.probed.Load() || s.t.cfg.Queue != Quorum || s.t.cfg.SingleActiveConsumer || s.cfg.Prefetch == 1 {
+func (s *subscription) probing() *history {
+	s.mu.Lock()
+	first := s.gen == 0
+	s.mu.Unlock()
+	if first && s.history.probed.Load() || s.t.cfg.Queue != Quorum || s.t.cfg.SingleActiveConsumer || s.cfg.Prefetch == 1 {
 		return nil
 	}
 	return s.history

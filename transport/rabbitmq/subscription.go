@@ -35,7 +35,8 @@ type subscription struct {
 	mu      sync.Mutex
 	closed  bool
 	current *consumer // nil while there is none
-	gen     uint64
+	opening *opening  // of the next one; nil unless it is under way
+	gen     uint64    // how many there have been
 	tags    tags
 	held    int // deliveries of the current channel that are with the caller
 	failed  int // attempts to resume that failed in a row
@@ -61,14 +62,14 @@ func (s *subscription) Receive(ctx context.Context, max int) ([]transport.Delive
 			return nil, err
 		}
 		s.mu.Lock()
-		c, closed, failed := s.current, s.closed, s.failed
+		c, closed := s.current, s.closed
 		room := s.cfg.Prefetch - s.held // the broker gives out one more beside the last of a probation
 		s.mu.Unlock()
 		if closed {
 			return nil, transport.ErrClosed
 		}
 		if c == nil {
-			if err := s.recover(ctx, failed); err != nil {
+			if err := s.recover(ctx); err != nil {
 				return nil, err
 			}
 			continue
@@ -242,7 +243,7 @@ func (s *subscription) Close() error {
 		return nil
 	}
 	s.closed = true
-	c := s.current
+	c, o := s.current, s.opening
 	s.current = nil
 	s.end()
 	if s.timer != nil {
@@ -252,6 +253,9 @@ func (s *subscription) Close() error {
 		s.forgetDeliveries(c, true)
 	}
 	s.mu.Unlock()
+	if o != nil {
+		<-o.done
+	}
 	if c != nil {
 		c.close()
 	}
