@@ -4,11 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
@@ -54,12 +53,6 @@ type fixture struct {
 	db      *store.DB
 }
 
-var serial atomic.Int64
-
-func unique(prefix string) string {
-	return fmt.Sprintf("%s_%d_%d", prefix, time.Now().UnixNano(), serial.Add(1))
-}
-
 func newFixture(t testing.TB, d store.Dialect) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dialect: d}
@@ -67,7 +60,7 @@ func newFixture(t testing.TB, d store.Dialect) *fixture {
 	case store.Postgres:
 		return newPostgres(t, testservices.Postgres(t))
 	case store.MySQL:
-		f.url = newDatabase(t, testservices.MySQL(t))
+		f.url = testdb.New(t, testservices.MySQL(t))
 	default: // the machine stays up: what a killed process wrote is there also without synchronous
 		f.url = "sqlite:" + filepath.Join(t.TempDir(), "x.db") + "?synchronous=off"
 	}
@@ -78,7 +71,7 @@ func newFixture(t testing.TB, d store.Dialect) *fixture {
 // newPostgres makes the fixture on a server.
 func newPostgres(t testing.TB, server string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dialect: store.Postgres, url: newDatabase(t, server)}
+	f := &fixture{t: t, dialect: store.Postgres, url: testdb.New(t, server)}
 	f.begun()
 	return f
 }
@@ -87,36 +80,6 @@ func (f *fixture) begun() {
 	f.t.Helper()
 	f.db = f.open()
 	f.exec(`CREATE TABLE business (id varchar(100) PRIMARY KEY, note varchar(100))`)
-}
-
-// newDatabase makes a database that is dropped at the end.
-func newDatabase(t testing.TB, server string) string {
-	t.Helper()
-	admin, err := store.Open(t.Context(), server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := unique("outbox")
-	if _, err := admin.SQL().ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		q := "DROP DATABASE IF EXISTS " + name
-		if admin.Dialect() == store.Postgres {
-			q += " WITH (FORCE)"
-		}
-		_, err := admin.SQL().ExecContext(context.Background(), q)
-		if err != nil {
-			t.Error(err)
-		}
-		_ = admin.Close()
-	})
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
 }
 
 // open returns one more handle of the database.

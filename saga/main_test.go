@@ -2,16 +2,14 @@ package saga_test
 
 import (
 	"context"
-	"fmt"
-	"net/url"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/saga"
 	"github.com/postbus/postbus/store"
 )
@@ -45,51 +43,20 @@ type fixture struct {
 	db      *store.DB
 }
 
-var serial atomic.Int64
-
 func newFixture(t testing.TB, d store.Dialect) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dialect: d}
 	switch d {
 	case store.Postgres:
-		f.url = newDatabase(t, testservices.Postgres(t))
+		f.url = testdb.New(t, testservices.Postgres(t))
 	case store.MySQL:
-		f.url = newDatabase(t, testservices.MySQL(t))
+		f.url = testdb.New(t, testservices.MySQL(t))
 	default: // the machine stays up: what a killed process wrote is there also without synchronous
 		f.url = "sqlite:" + filepath.Join(t.TempDir(), "x.db") + "?synchronous=off"
 	}
 	f.db = f.open()
 	f.exec(`CREATE TABLE effects (inst varchar(100), what varchar(100))`)
 	return f
-}
-
-// newDatabase makes a database that is dropped at the end.
-func newDatabase(t testing.TB, server string) string {
-	t.Helper()
-	admin, err := store.Open(t.Context(), server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := fmt.Sprintf("saga_%d_%d", time.Now().UnixNano(), serial.Add(1))
-	if _, err := admin.SQL().ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		q := "DROP DATABASE IF EXISTS " + name
-		if admin.Dialect() == store.Postgres {
-			q += " WITH (FORCE)"
-		}
-		if _, err := admin.SQL().ExecContext(context.Background(), q); err != nil {
-			t.Error(err)
-		}
-		_ = admin.Close()
-	})
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
 }
 
 // open returns one more handle of the database.
