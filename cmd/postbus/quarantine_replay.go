@@ -32,7 +32,7 @@ once: each entry goes to one. The exit code is 1 if entries were refused, as tho
 		},
 		flags: func(f *flag.FlagSet) {
 			s.flagsForMany(f)
-			f.Float64Var(&o.Rate, "rate", 0, "at most this `NUMBER` of messages a second; 0 is no limit")
+			f.Float64Var(&o.Rate, "rate", 0, "at most this `NUMBER` of entries a second; 0 is no limit")
 			f.IntVar(&o.Limit, "limit", 0, "at most this `NUMBER`; 0 is no limit")
 		},
 		run: func(ctx context.Context, c *call) error {

@@ -28,7 +28,8 @@ const (
 
 // ReplayOptions says how to replay.
 type ReplayOptions struct {
-	// Rate is how many messages a second are published, at most. Default: no limit.
+	// Rate is how many entries a second are replayed, at most. It bounds with how many a parked key begins, too, but not those
+	// that follow in its line: they come as fast as the group handles them, one at a time for each key. Default: no limit.
 	Rate float64
 	// Limit is how many entries are replayed, at most. Default: all that match.
 	Limit int
