@@ -1,8 +1,10 @@
 package saga_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -127,5 +129,42 @@ func TestLifecycle(t *testing.T) {
 	}
 	if err := errors.Join(o.Stop(t.Context()), o.Stop(t.Context())); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNotStarted: events that come to an Orchestrator without Start make one warning.
+func TestNotStarted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	tr, err := openTransport(t.Context(), f.dialect, f.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	b, err := bus.New(bus.Config{Transport: tr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	o, err := saga.New(b, outbox.New(f.db, outbox.Config{Transport: tr}), saga.Config{
+		Sagas: []saga.Saga{simple()}, Logger: slog.New(slog.NewTextHandler(&said, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(o.Prepare(t.Context()), b.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), placed{"o1"}, placed{"o2"}); err != nil {
+		t.Fatal(err)
+	}
+	p := &program{o, t, b}
+	p.untilStep("checkout", "o1", saga.Running, "charge")
+	p.untilStep("checkout", "o2", saga.Running, "charge")
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(said.String(), "was not started"); n != 1 {
+		t.Errorf("%d warnings: %s", n, said.String())
 	}
 }

@@ -36,8 +36,19 @@ func (o *Orchestrator) wire(b *bus.Bus) {
 			}
 		}
 		for _, ev := range events {
-			ev.handle(b, groupPrefix+saga, func(ctx context.Context, e bus.Event) error { return o.handle(ctx, saga, ev.schema, e) })
+			ev.handle(b, groupPrefix+saga, func(ctx context.Context, e bus.Event) error {
+				o.remind()
+				return o.handle(ctx, saga, ev.schema, e)
+			})
 		}
+	}
+}
+
+// remind warns once if events come and nobody has called Start.
+func (o *Orchestrator) remind() {
+	if !o.started.Load() && !o.reminded.Swap(true) {
+		o.cfg.Logger.Warn("saga: events come to an Orchestrator that was not started: it neither retries nor times out; " +
+			"call Start before the Start of the bus")
 	}
 }
 

@@ -66,8 +66,9 @@ type Orchestrator struct {
 	clock func() int64 // ms since 1970; nil for that of the database
 	grace time.Duration
 
+	started, reminded atomic.Bool
+
 	mu      sync.Mutex
-	started bool
 	run     context.Context // of the poller's instances
 	cancel  context.CancelFunc
 	polling context.CancelFunc
@@ -80,7 +81,8 @@ type Orchestrator struct {
 const groupPrefix = "saga."
 
 // New makes an Orchestrator in the database of box, and declares the handlers of its sagas on b; it does no I/O. The
-// error names every mistake of the definitions.
+// error names every mistake of the definitions. Without Start, what a message leads to is done and nothing else, neither
+// retries nor timeouts; the first message then makes a warning.
 func New(b *bus.Bus, box *outbox.Box, cfg Config) (*Orchestrator, error) {
 	o := &Orchestrator{
 		box: box, cfg: cfg.withDefaults(), defs: map[string]map[int]*definition{}, newest: map[string]*definition{},
@@ -227,13 +229,13 @@ func (o *Orchestrator) now() int64 {
 func (o *Orchestrator) Start(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.started {
+	if o.started.Load() {
 		return fmt.Errorf("saga: %w: the Orchestrator was started before", bus.ErrInvalid)
 	}
 	if err := o.Prepare(ctx); err != nil {
 		return err
 	}
-	o.started = true
+	o.started.Store(true)
 	o.run, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	var polling context.Context
 	polling, o.polling = context.WithCancel(o.run)
