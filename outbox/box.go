@@ -29,7 +29,8 @@ const (
 // beside it.
 var ErrNotPrepared = errors.New("outbox: not prepared: call Box.Prepare before the first transaction")
 
-// Config configures a Box. Its zero value is ready to use: the events wait in the database for a [Forwarder].
+// Config configures a Box. Its zero value is ready to use: the events wait in the database for a [Forwarder], of this or
+// another process. While events are published and none runs, the Logger is told after a minute, and then every ten.
 type Config struct {
 	// Transport is that of the bus, if it is in the same database as the Box: events then go straight to their topics, and
 	// no Forwarder is needed. The transports of packages transport/postgres, mysql and sqlite are possible; New cannot
@@ -69,8 +70,11 @@ type Box struct {
 
 	crash func(point string) // of tests; nil
 
+	patience time.Duration // forwardPatience, but for tests
+
 	mu         sync.Mutex
 	forwarders map[*Forwarder]struct{} // those that run, to be woken
+	askAt      time.Time               // when to ask who forwards; see attended
 }
 
 // engine writes messages within transactions: that of the outbox, or the transport of the bus.
@@ -86,7 +90,8 @@ var migrations embed.FS
 // New makes a Box in db, which stays the caller's to close. It does no I/O. What is wrong with cfg is the error of Prepare
 // and of all other methods.
 func New(db *store.DB, cfg Config) *Box {
-	b := &Box{db: db, cfg: cfg, preparing: make(chan struct{}, 1), forwarders: map[*Forwarder]struct{}{}}
+	b := &Box{db: db, cfg: cfg, preparing: make(chan struct{}, 1), patience: forwardPatience,
+		forwarders: map[*Forwarder]struct{}{}}
 	if b.cfg.Name == "" {
 		b.cfg.Name = DefaultName
 	}
@@ -238,11 +243,15 @@ func (b *Box) detach(f *Forwarder) {
 }
 
 // expect has the forwarders of this process look often for a while: a transaction is about to commit.
-func (b *Box) expect() {
+func (b *Box) expect(ctx context.Context) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for f := range b.forwarders {
 		f.log.Expect(b.cfg.Name)
+	}
+	ask := b.attended(time.Now())
+	b.mu.Unlock()
+	if ask {
+		b.warnUnattended(ctx)
 	}
 }
 

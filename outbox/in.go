@@ -60,7 +60,7 @@ func (p InTx) publish(ctx context.Context, events []bus.Event) (topics []string,
 		}
 	}
 	if p.box.direct == nil {
-		p.box.expect()
+		p.box.expect(ctx)
 	}
 	return c.topics, nil
 }

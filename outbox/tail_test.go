@@ -31,6 +31,7 @@ func TestTail(t *testing.T) {
 		{"scheduled", testTailScheduled},
 		{"after polling", testTailAfterPolling},
 		{"several", testTailSeveral},
+		{"attended", testTailAttended},
 		{"lost connection", testTailCut},
 		{"refused", testTailRefused},
 		{"lost slot", testTailLost},
@@ -255,6 +256,17 @@ func testTailSeveral(t *testing.T, f *fixture) {
 	}
 	f.commit(t, box, order("a", 2))
 	r.want(t, "orders a1", "orders a2")
+}
+
+// testTailAttended: a Forwarder of another process is known by its slot.
+func testTailAttended(t *testing.T, f *fixture) {
+	var r target
+	f.tailing(t, outbox.New(f.open(), outbox.Config{Logger: quiet}), &r, outbox.ForwarderConfig{})
+	f.commit(t, f.box(outbox.Config{Logger: quiet}), order("a", 1))
+	r.want(t, "orders a1")
+	if n := f.warned(t, func(box *outbox.Box) { f.commit(t, box, order("a", 2)) }); n != 0 {
+		t.Errorf("%d warnings", n)
+	}
 }
 
 // testTailCut: a connection that is lost is made again.

@@ -30,6 +30,16 @@ func (l *Log) StatusOf(ctx context.Context, topic string) ([]transport.GroupStat
 	return l.status(ctx, " WHERE topic = ?", topic)
 }
 
+// Owned reports whether somebody has the lease of a partition of the topic.
+func (l *Log) Owned(ctx context.Context, topic string) (bool, error) {
+	var n int
+	q := l.d.Bind("SELECT COUNT(*) FROM postbus_groups WHERE topic = ? AND owner <> '' AND expires_ms > " + l.d.Now())
+	if err := l.db.QueryRowContext(ctx, q, topic).Scan(&n); err != nil {
+		return false, l.errorf("status: %w", err)
+	}
+	return n > 0, nil
+}
+
 func (l *Log) status(ctx context.Context, where string, args ...any) ([]transport.GroupStatus, error) {
 	q := "SELECT topic, grp, part, parts, owner, expires_ms, state, " + l.d.Now() + " FROM postbus_groups" + where
 	rows, err := l.db.QueryContext(ctx, l.d.Bind(q), args...)
