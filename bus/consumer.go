@@ -175,7 +175,8 @@ func (c *consumer) runWorker(n int, t *task) {
 			<-c.slots
 		}
 		failure := fmt.Errorf("%w\n%s", ErrGoexit, debug.Stack())
-		t.SetMessage(t.delivered)  // for the chain begins anew
+		t.SetMessage(t.delivered) // for the chain begins anew
+		t.Logged = false
 		if t.exited == t.Tries+1 { // again, and no handler was entered since: it is the chain that ends goroutines
 			t = c.done(n, t, failure)
 		} else {

@@ -22,6 +22,9 @@ type Delivery struct {
 	// Batch numbers what the transport brought at once: it grows with each batch of a topic and a group, and is 0 outside
 	// of a bus. Middleware that must know something as of after a message came finds it out once for each batch.
 	Batch uint64
+	// Logged says that middleware has logged the error with which this delivery failed. The bus, which logs it otherwise,
+	// then only says what becomes of the message: at slog.LevelDebug, if it comes again.
+	Logged bool
 
 	// message is atomic because a goroutine that a handler has left behind may publish with its context, and so ask for
 	// the message, while middleware takes back the one that it has set.

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -77,17 +78,21 @@ func (c *consumer) givesBack(err error) bool {
 // report logs why a task failed and returns the pause before it comes again, and whether it has left the group until
 // then. It is called without the lock, for loggers and errors are the program's code.
 func (c *consumer) report(t *task, err error) (delay time.Duration, left bool) {
+	attrs, at := []any{"event", t.Message().Name, "id", t.Message().ID}, slog.LevelInfo
+	if t.Logged {
+		at = slog.LevelDebug
+	} else {
+		attrs = append(attrs, "error", err)
+	}
 	if c.cfg.Delivery == AtMostOnce {
-		c.log.Error("bus: handling failed; the message is lost, as at most once allows",
-			"event", t.Message().Name, "id", t.Message().ID, "error", err)
+		c.log.Error("bus: handling failed; the message is lost, as at most once allows", attrs...)
 		return 0, false
 	}
 	delay, asked := RetryDelay(err)
 	if !asked {
 		delay = c.backoff(t.Attempt)
 	}
-	c.log.Info("bus: handling failed; the message comes again",
-		"event", t.Message().Name, "id", t.Message().ID, "attempt", t.Attempt, "after", delay, "error", err)
+	c.log.Log(t, at, "bus: handling failed; the message comes again", append(attrs, "attempt", t.Attempt, "after", delay)...)
 	return delay, asked && delay > stayFor && c.leave(t, delay)
 }
 

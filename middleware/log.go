@@ -23,7 +23,8 @@ type LogConfig struct {
 }
 
 // Log writes a line for each delivery: the event, id, group, topic, attempt, tries, duration and correlation id, and the
-// error if there is one. A level that the logger leaves out costs a reading of the clock and nothing more.
+// error if there is one. A level that the logger leaves out costs a reading of the clock and nothing more. An error that it
+// has written the bus does not log again; see bus.Delivery.Logged.
 func Log(cfg LogConfig) bus.Middleware {
 	log := logger(cfg.Logger)
 	success, failure := level(cfg.Success, slog.LevelDebug), level(cfg.Failure, slog.LevelWarn)
@@ -46,6 +47,7 @@ func Log(cfg LogConfig) bus.Middleware {
 			}
 			if l := at.Level(); log.Enabled(ctx, l) {
 				logDelivery(ctx, log, l, text, d, err, slog.Duration("duration", time.Since(begin)))
+				d.Logged = err != nil
 			}
 			return err
 		}

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/middleware"
+	"github.com/postbus/postbus/transport/memory"
 )
 
 func TestLog(t *testing.T) {
@@ -69,6 +72,52 @@ func TestLog(t *testing.T) {
 				}
 				if tc.err != nil && got["error"] != tc.err.Error() || tc.err == nil && got["error"] != nil {
 					t.Errorf("error is %v, want that of the handler, %v", got["error"], tc.err)
+				}
+			})
+		})
+	}
+}
+
+// TestLogOnce: the bus does not repeat an error, with its stack, that Log has written.
+func TestLogOnce(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		chain    []bus.Middleware // outside of Recover
+		delivery bus.DeliveryMode
+	}{
+		"with Log":                  {},
+		"with Log, at most once":    {delivery: bus.AtMostOnce},
+		"without Log":               {chain: []bus.Middleware{}},
+		"without Log, at most once": {chain: []bus.Middleware{}, delivery: bus.AtMostOnce},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				logger := slog.New(slog.NewTextHandler(&out, nil))
+				if tc.chain == nil {
+					tc.chain = []bus.Middleware{middleware.Log(middleware.LogConfig{Logger: logger})}
+				}
+				tr := memory.New(memory.Config{})
+				defer tr.Close()
+				b, err := bus.New(bus.Config{Transport: tr, Logger: logger, Middleware: append(tc.chain, middleware.Recover()),
+					Groups: map[string]bus.GroupConfig{"billing": {Delivery: tc.delivery}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tries := 0
+				bus.Handle(b, "billing", func(context.Context, placed) error {
+					if tries++; tries == 1 {
+						panic("out of order")
+					}
+					return nil
+				})
+				if err := errors.Join(b.Start(t.Context()), b.Publish(t.Context(), placed{"o1"}), tr.WaitIdle(t.Context()),
+					b.Stop(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+				if n := strings.Count(out.String(), "handler panicked"); n != 1 {
+					t.Errorf("the error is there %d times: %s", n, out.String())
 				}
 			})
 		})
