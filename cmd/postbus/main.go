@@ -22,7 +22,6 @@ import (
 	_ "github.com/postbus/postbus/transport/memory"
 	_ "github.com/postbus/postbus/transport/mysql"
 	_ "github.com/postbus/postbus/transport/postgres"
-	_ "github.com/postbus/postbus/transport/rabbitmq"
 	_ "github.com/postbus/postbus/transport/sqlite"
 )
 

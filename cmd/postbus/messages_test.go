@@ -110,6 +110,9 @@ func TestSend(t *testing.T) {
 		p.fails(exitFailure, []string{"the payload is not JSON", "--force"}, "send", topic+".placed", "{")
 		p.fails(exitFailure, []string{"no_such"}, "send", topic+".placed", "@no_such")
 		p.fails(exitFailure, []string{"must not be empty"}, "send", "", "{}")
+		p.fails(exitFailure, []string{"nobody"}, "send", topic+".placed", "{}", "--group", "nobody")
+		p.fails(exitFailure, []string{"nobody"}, "send", topic+".placed", "{}", "--group", "nobody", "--after", "1s")
+		p.ok("send", topic+".placed", "{}", "--group", "nobody", "--force")
 	})
 }
 

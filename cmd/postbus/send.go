@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/codec"
 	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/rabbitmq"
 )
 
 func sendCommand() *command {
@@ -23,7 +25,10 @@ func sendCommand() *command {
 		short: "Publish a message, and print its id",
 		long: `
 The payload is an argument, the content of a file, or with "-" that of the standard input; without one it is "{}". If
-the content type is JSON it must be well-formed. The topic is the name of the event up to its last dot.`,
+the content type is JSON it must be well-formed. The topic is the name of the event up to its last dot.
+
+A message to a group that is not on the topic would reach nobody, and is refused; RabbitMQ says only afterwards that there
+was no such queue, and has dropped it.`,
 		examples: []string{
 			`postbus send orders.placed '{"order_id":"o-1","cents":1995}' --key o-1`,
 			`postbus send orders.placed @order.json --group billing      # to one group alone`,
@@ -39,7 +44,7 @@ the content type is JSON it must be well-formed. The topic is the name of the ev
 			f.StringVar(&s.group, "group", "", "deliver it to this `GROUP` alone")
 			f.DurationVar(&s.after, "after", 0, "deliver it after this `TIME`, as 90s or 24h, not before")
 			f.Var(&s.metadata, "meta", "a header, as `KEY=VALUE`; may be repeated")
-			f.BoolVar(&s.force, "force", false, "send JSON that is malformed")
+			f.BoolVar(&s.force, "force", false, "send JSON that is malformed, or to a group that is not there")
 		},
 		run: s.run,
 	}
@@ -76,18 +81,16 @@ func (s *sending) run(ctx context.Context, c *call) error {
 		return err
 	}
 	defer t.Close()
+	if err := s.checkGroup(ctx, t, s.topicOf(c.args[0])); err != nil {
+		return err
+	}
 	caps := t.Capabilities()
 	caps.Values = false
 	var sent transport.Message
 	var at string
 	p, err := bus.NewPublisher(bus.PublisherConfig{
 		Capabilities: caps, Codecs: []codec.Codec{raw(s.contentType)},
-		Topic: func(event string) string {
-			if s.topic != "" {
-				return s.topic
-			}
-			return bus.TopicOf(event)
-		},
+		Topic: s.topicOf,
 		Publish: func(ctx context.Context, topic string, msgs []transport.Message) error {
 			msgs[0].TargetGroup = s.group
 			sent, at = msgs[0], topic
@@ -110,11 +113,44 @@ func (s *sending) run(ctx context.Context, c *call) error {
 	if err := p.Publish(bus.WithCorrelationID(ctx, s.correlation), e); err != nil {
 		return err
 	}
+	if r, ok := t.(*rabbitmq.Transport); ok && s.group != "" && !s.force && r.Status().Unroutable > 0 {
+		return fmt.Errorf("the message was dropped: %w: topic %q has none of group %q", rabbitmq.ErrUnroutable, at, s.group)
+	}
 	if c.json {
 		return c.printJSON(newMessage(at, &sent))
 	}
 	_, err = fmt.Fprintln(c.stdout, escape(sent.ID))
 	return err
+}
+
+func (s *sending) topicOf(event string) string {
+	if s.topic != "" {
+		return s.topic
+	}
+	return bus.TopicOf(event)
+}
+
+// checkGroup refuses a group that the transport knows not to be on the topic.
+func (s *sending) checkGroup(ctx context.Context, t transport.Transport, topic string) error {
+	r, ok := t.(transport.StatusReporter)
+	if !ok || s.group == "" || s.force {
+		return nil
+	}
+	all, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	known := []string{}
+	for i := range all {
+		if g := &all[i]; g.Topic == topic {
+			known = append(known, g.Group)
+		}
+	}
+	if slices.Contains(known, s.group) {
+		return nil
+	}
+	return fmt.Errorf("topic %q has no group %q, so that nobody would get the message; its groups are %q; say --force to leave it to one to come",
+		topic, s.group, slices.Compact(known))
 }
 
 // read returns an argument, the content of @FILE, or for "-" the standard input.
