@@ -135,7 +135,7 @@ func (h Health) Ready() error {
 }
 
 // Concerns are what keeps messages from being handled although the bus is ready: groups that are paused, and topics on
-// which an open transaction in the database holds messages back.
+// which an open transaction in the database holds messages back, or whose state is not known.
 func (h Health) Concerns() []error {
 	var errs []error
 	for i := range h.Groups {
@@ -144,6 +144,9 @@ func (h Health) Concerns() []error {
 			errs = append(errs, fmt.Errorf("bus: group %q is paused: %w", g.Name, g.Paused))
 		}
 		for _, s := range g.Topics {
+			if s.Err != nil {
+				errs = append(errs, fmt.Errorf("bus: group %q on topic %q: how far it is behind is not known: %w", g.Name, s.Topic, s.Err))
+			}
 			if s.StalledBy != 0 {
 				errs = append(errs, fmt.Errorf("bus: group %q on topic %q: an open transaction in the database, of process %d, holds messages back for %v",
 					g.Name, s.Topic, s.StalledBy, s.StalledFor.Round(time.Second)))

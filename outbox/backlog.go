@@ -42,6 +42,9 @@ func (f *Forwarder) Backlog(ctx context.Context) (Backlog, error) {
 	}
 	var b Backlog
 	for _, s := range all {
+		if s.Err != nil {
+			return Backlog{}, fmt.Errorf("outbox: %w", s.Err)
+		}
 		b.Messages, b.Oldest, b.Owner, b.StalledBy, b.StalledFor = s.Lag, s.LagAge, s.Owner, s.StalledBy, s.StalledFor
 		b.Retained = s.Retained
 	}

@@ -7,8 +7,9 @@ import (
 
 // A StatusReporter is a transport that knows how far its groups have come. Drivers over a log are.
 type StatusReporter interface {
-	// Status tells it of all groups that the transport knows, in the order of topic, group and partition. It may be
-	// called concurrently with everything else, and costs a few queries per group.
+	// Status tells it of all groups that the transport knows, in the order of topic, group and partition. What cannot be
+	// found out about one of them is its Err alone. It may be called concurrently with everything else, and costs a few
+	// queries per group.
 	Status(ctx context.Context) ([]GroupStatus, error)
 }
 
@@ -36,4 +37,6 @@ type GroupStatus struct {
 	StalledFor time.Duration
 	// Retained is how many bytes of its log the far side keeps for this group alone; 0 if it keeps none, or does not tell.
 	Retained int64
+	// Err is why what follows Owner is not known, such as a table that is gone; nil if it is.
+	Err error
 }

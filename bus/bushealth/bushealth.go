@@ -48,6 +48,7 @@ type Topic struct {
 	LagAge     float64 `json:"lag_age"`
 	StalledBy  int     `json:"stalled_by,omitempty"`
 	StalledFor float64 `json:"stalled_for,omitempty"`
+	Err        string  `json:"error,omitempty"`
 }
 
 // Handler answers by the end of the path:
@@ -107,7 +108,7 @@ func newReport(h bus.Health, err error) Report {
 		for _, s := range g.Topics {
 			group.Topics = append(group.Topics, Topic{
 				Topic: s.Topic, Partition: s.Partition, Owner: s.Owner, Lag: s.Lag, LagAge: s.LagAge.Seconds(),
-				StalledBy: s.StalledBy, StalledFor: s.StalledFor.Seconds(),
+				StalledBy: s.StalledBy, StalledFor: s.StalledFor.Seconds(), Err: text(s.Err),
 			})
 		}
 		r.Groups[g.Name] = group

@@ -35,7 +35,8 @@ type slow struct {
 func (s *slow) Ping(context.Context) error { return s.ping }
 
 func (s *slow) Status(context.Context) ([]transport.GroupStatus, error) {
-	return []transport.GroupStatus{{Topic: "orders", Group: "billing", Owner: "host/1/x", Lag: 3, LagAge: 1500 * time.Millisecond, StalledBy: 7, StalledFor: time.Hour}}, nil
+	return []transport.GroupStatus{{Topic: "orders", Group: "billing", Owner: "host/1/x", Lag: 3, LagAge: 1500 * time.Millisecond, StalledBy: 7, StalledFor: time.Hour,
+		Err: errors.New("no such table")}}, nil
 }
 
 func get(t *testing.T, b *bus.Bus, path string) (int, bushealth.Report) {
@@ -80,8 +81,8 @@ func TestHandler(t *testing.T) {
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r := check("at work", 200, 200, "degraded", "of process 7, holds messages back for 1h0m0s")
-	want := bushealth.Topic{Topic: "orders", Owner: "host/1/x", Lag: 3, LagAge: 1.5, StalledBy: 7, StalledFor: 3600}
+	r := check("at work", 200, 200, "degraded", "of process 7, holds messages back for 1h0m0s", `topic "orders": how far it is behind is not known: no such table`)
+	want := bushealth.Topic{Topic: "orders", Owner: "host/1/x", Lag: 3, LagAge: 1.5, StalledBy: 7, StalledFor: 3600, Err: "no such table"}
 	if g := r.Groups["billing"]; len(g.Topics) != 1 || g.Topics[0] != want {
 		t.Errorf("the group is %+v", g)
 	}
@@ -90,7 +91,7 @@ func TestHandler(t *testing.T) {
 	tr.ping = nil
 	_ = tr.Close()
 	<-b.Failed()
-	check("failed", 503, 503, "failing", "closed from outside", "receive: transport: closed", "of process 7")
+	check("failed", 503, 503, "failing", "closed from outside", "receive: transport: closed", "of process 7", "no such table")
 	if err := b.Stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"strconv"
 
@@ -19,6 +20,7 @@ type groupLine struct {
 	AgeSeconds float64 `json:"age_seconds"`
 	StalledBy  int     `json:"stalled_by,omitempty"`
 	StalledFor float64 `json:"stalled_for_seconds,omitempty"`
+	Err        string  `json:"error,omitempty"`
 }
 
 func groupsCommand() *command {
@@ -29,7 +31,8 @@ func groupsCommand() *command {
 		long: `
 OWNER is the active consumer, as host/process/a random text; "-" if there is none. LAG is how many messages wait, and
 AGE how long the oldest has. STALLED names the process in the database whose open transaction holds messages back. A
-group that is split has a line for each partition, whose lag counts the messages of all.
+group that is split has a line for each partition, whose lag counts the messages of all. A LAG of "?" could not be
+found out; why is said at the end.
 
 RabbitMQ does not tell its clients about queues: look at "rabbitmqctl list_queues name messages consumers", where a
 queue is named TOPIC_GROUP.`,
@@ -62,7 +65,14 @@ queue is named TOPIC_GROUP.`,
 					list = append(list, s)
 				}
 			}
-			return c.printGroups(list)
+			if err := c.printGroups(list); err != nil {
+				return err
+			}
+			var errs []error
+			for _, s := range list {
+				errs = append(errs, s.Err)
+			}
+			return errors.Join(errs...)
 		},
 	}
 }
@@ -72,7 +82,7 @@ func (c *call) printGroups(list []transport.GroupStatus) error {
 		for _, s := range list {
 			err := c.printJSON(groupLine{
 				Topic: s.Topic, Group: s.Group, Partition: s.Partition, Partitions: s.Partitions, Owner: s.Owner, Lag: s.Lag,
-				AgeSeconds: s.LagAge.Seconds(), StalledBy: s.StalledBy, StalledFor: s.StalledFor.Seconds(),
+				AgeSeconds: s.LagAge.Seconds(), StalledBy: s.StalledBy, StalledFor: s.StalledFor.Seconds(), Err: errorText(s.Err),
 			})
 			if err != nil {
 				return err
@@ -82,17 +92,27 @@ func (c *call) printGroups(list []transport.GroupStatus) error {
 	}
 	t := c.table("TOPIC", "GROUP", "PARTITION", "OWNER", "LAG", "AGE", "STALLED")
 	for _, s := range list {
-		var part, stalled, old any = "", "", ""
+		var part, stalled, lag, old any = "", "", s.Lag, ""
 		if s.Partitions > 1 {
 			part = s.Partition
 		}
 		if s.Lag > 0 {
 			old = age(s.LagAge)
 		}
+		if s.Err != nil {
+			lag = "?"
+		}
 		if s.StalledBy != 0 {
 			stalled = age(s.StalledFor) + " by process " + strconv.Itoa(s.StalledBy)
 		}
-		t.row(s.Topic, s.Group, part, s.Owner, s.Lag, old, stalled)
+		t.row(s.Topic, s.Group, part, s.Owner, lag, old, stalled)
 	}
 	return t.Flush()
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -74,8 +74,12 @@ func (l *Log) status(ctx context.Context, where string, args ...any) ([]transpor
 		if !r.owned {
 			r.Owner = ""
 		}
-		err = l.lag(ctx, &r.GroupStatus, r.state)
-		out = append(out, r.GroupStatus)
+		g := r.GroupStatus
+		if failed := l.lag(ctx, &g, r.state); failed != nil {
+			g = r.GroupStatus
+			g.Err, err = l.errorf("status of %q: %w", g.Topic, failed), ctx.Err()
+		}
+		out = append(out, g)
 	}
 	if err != nil {
 		return nil, l.errorf("status: %w", err)

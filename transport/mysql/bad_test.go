@@ -25,6 +25,32 @@ func TestBadURLs(t *testing.T) {
 	})
 }
 
+// TestMissingTableHidesNoOther: the heads of other topics are known.
+func TestMissingTableHidesNoOther(t *testing.T) {
+	t.Parallel()
+	rawURL := database(t)
+	open(t, rawURL) // makes the tables of the log
+	db, err := store.Open(t.Context(), rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	topics := []string{sqllogtest.Unique("head"), sqllogtest.Unique("head"), sqllogtest.Unique("head")}
+	heads, err := mysql.Heads(t.Context(), db, topics, func(table string) {
+		if _, err := db.SQL().ExecContext(t.Context(), "DROP TABLE "+table); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, topic := range topics {
+		if _, known := heads[topic]; known != (i > 0) {
+			t.Errorf("topic %d of %d: known is %v", i, len(topics), known)
+		}
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	rawURL := database(t)

@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -114,7 +113,8 @@ func (d *dialect) Listen(ctx context.Context, every time.Duration, ready func(),
 // Watches implements sqllog.Dialect.
 func (d *dialect) Watches() bool { return true }
 
-// heads asks for many tables in one query, each of which costs a look at the end of an index.
+// heads asks for many tables in one query, each of which costs a look at the end of an index. Where one of them is gone,
+// each is asked for alone.
 func (d *dialect) heads(ctx context.Context) (map[string]int64, error) {
 	d.mu.Lock()
 	parts := []string{"SELECT '', MAX(id) FROM postbus_later"}
@@ -128,23 +128,38 @@ func (d *dialect) heads(ctx context.Context) (map[string]int64, error) {
 	const atOnce = 50
 	for first := 0; first < len(parts); first += atOnce {
 		last := min(first+atOnce, len(parts))
-		rows, err := d.db.QueryContext(ctx, strings.Join(parts[first:last], " UNION ALL "), args[max(0, first-1):last-1]...)
-		if err != nil {
-			return nil, err
-		}
-		for rows.Next() {
-			var topic string
-			var head sql.NullInt64
-			if err := rows.Scan(&topic, &head); err != nil {
-				return nil, errors.Join(err, rows.Close())
+		err := d.headsOf(ctx, heads, parts[first:last], args[max(0, first-1):last-1])
+		if isNumber(err, errNoSuchTable) {
+			err = nil
+			for i := first; i < last && err == nil; i++ {
+				if err = d.headsOf(ctx, heads, parts[i:i+1], args[max(0, i-1):i]); isNumber(err, errNoSuchTable) {
+					err = nil
+				}
 			}
-			heads[topic] = head.Int64
 		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
 	return heads, nil
+}
+
+// headsOf asks for the heads of some tables.
+func (d *dialect) headsOf(ctx context.Context, heads map[string]int64, parts []string, args []any) error {
+	rows, err := d.db.QueryContext(ctx, strings.Join(parts, " UNION ALL "), args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var topic string
+		var head sql.NullInt64
+		if err := rows.Scan(&topic, &head); err != nil {
+			return err
+		}
+		heads[topic] = head.Int64
+	}
+	return rows.Err()
 }
 
 func (d *dialect) Notify(context.Context, []string) error { return nil }

@@ -145,6 +145,30 @@ func status(f *fixture) {
 	}
 }
 
+// statusOfOthers: a topic whose table cannot be read is the only one of which nothing is known.
+func statusOfOthers(f *fixture) {
+	tr := f.open("")
+	broken := Unique("broken")
+	f.subscribe(tr, transport.SubscribeConfig{})
+	f.subscribe(tr, transport.SubscribeConfig{Topic: broken})
+	f.exec("ALTER TABLE watermill_offsets_" + broken + " RENAME COLUMN offset_acked TO offset_lost")
+	all, err := tr.(transport.StatusReporter).Status(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	found := 0
+	for i := range all {
+		if s := &all[i]; s.Topic == broken || s.Topic == f.topic {
+			if found++; (s.Err != nil) != (s.Topic == broken) {
+				f.Errorf("got %+v", s)
+			}
+		}
+	}
+	if found != 2 {
+		f.Errorf("%d of 2 groups in %+v", found, all)
+	}
+}
+
 // names: topics that differ where an identifier could lose it.
 func names(f *fixture) {
 	tr := f.open("")

@@ -50,6 +50,7 @@ func (s Suite) Run(t *testing.T) {
 		"AKilledMemberIsReplaced":      memberKilled,
 		"OldMessagesAreRemoved":        retention,
 		"StatusTells":                  status,
+		"StatusOfOthersTells":          statusOfOthers,
 		"NamesAreIsolated":             names,
 		"ManyConstructorsAtOnce":       constructors,
 		"ManyPublishersAtOnce":         publishers,
