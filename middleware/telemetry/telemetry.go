@@ -107,7 +107,8 @@ func (t *Telemetry) create() error {
 }
 
 // Lag observes how far the groups of r are behind, as the gauges postbus.lag, postbus.lag.age and postbus.retained, at each
-// collection of the metrics, which costs what Status costs. An outbox.Forwarder is such an r. It ends with Unregister of what it returns.
+// collection of the metrics, which costs what Status costs; what cannot be found out is told to otel.Handle. An
+// outbox.Forwarder is such an r. It ends with Unregister of what it returns.
 func (t *Telemetry) Lag(r transport.StatusReporter) (metric.Registration, error) {
 	lag, err := t.meter.Int64ObservableGauge("postbus.lag", metric.WithUnit("{message}"), metric.WithDescription("messages published and not settled"))
 	age, err2 := t.meter.Float64ObservableGauge("postbus.lag.age", metric.WithUnit("s"), metric.WithDescription("age of the oldest message not settled"))
@@ -117,10 +118,14 @@ func (t *Telemetry) Lag(r transport.StatusReporter) (metric.Registration, error)
 	}
 	return t.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		all, err := r.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("telemetry: lag: %w", err)
+		if err != nil { // returned, it would keep all other metrics from being exported
+			otel.Handle(fmt.Errorf("telemetry: lag: %w", err))
 		}
 		for _, s := range all {
+			if s.Err != nil {
+				otel.Handle(fmt.Errorf("telemetry: lag: %w", s.Err))
+				continue
+			}
 			at := metric.WithAttributes(t.system, destination(s.Topic), group(s.Group),
 				attribute.String("messaging.destination.partition.id", strconv.Itoa(s.Partition)))
 			o.ObserveInt64(lag, int64(s.Lag), at)

@@ -33,7 +33,16 @@ func (paid) EventName() string { return "payments.paid" }
 type behind struct{}
 
 func (behind) Status(context.Context) ([]transport.GroupStatus, error) {
-	return []transport.GroupStatus{{Topic: "orders", Group: "billing", Lag: 7, LagAge: time.Minute}}, nil
+	return []transport.GroupStatus{
+		{Topic: "gone", Group: "billing", Err: errors.New("no such table")},
+		{Topic: "orders", Group: "billing", Lag: 7, LagAge: time.Minute},
+	}, nil
+}
+
+type away struct{}
+
+func (away) Status(context.Context) ([]transport.GroupStatus, error) {
+	return nil, errors.New("the server is away")
 }
 
 // TestTrace: a handler publishes at once and with a delay. The first continues the trace, the other is linked.
@@ -47,8 +56,10 @@ func TestTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tel.Lag(behind{}); err != nil {
-		t.Fatal(err)
+	for _, r := range []transport.StatusReporter{behind{}, away{}} {
+		if _, err := tel.Lag(r); err != nil {
+			t.Fatal(err)
+		}
 	}
 	tr := memory.New(memory.Config{})
 	defer func() { _ = tr.Close() }()

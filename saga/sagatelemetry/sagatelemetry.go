@@ -150,8 +150,8 @@ type Counter interface {
 }
 
 // Instances observes the instances that have not ended, as the gauges postbus.saga.instances and postbus.saga.age, the age
-// of the oldest, at each collection of the metrics, which costs what Counts costs. It ends with Unregister of what it
-// returns.
+// of the oldest, at each collection of the metrics, which costs what Counts costs; if that fails, otel.Handle is told. It
+// ends with Unregister of what it returns.
 func (t *Telemetry) Instances(c Counter) (metric.Registration, error) {
 	instances, err := t.meter.Int64ObservableGauge("postbus.saga.instances", metric.WithUnit("{instance}"),
 		metric.WithDescription("instances that have not ended"))
@@ -161,8 +161,9 @@ func (t *Telemetry) Instances(c Counter) (metric.Registration, error) {
 	}
 	return t.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		all, err := c.Counts(ctx)
-		if err != nil {
-			return fmt.Errorf("sagatelemetry: instances: %w", err)
+		if err != nil { // returned, it would keep all other metrics from being exported
+			otel.Handle(fmt.Errorf("sagatelemetry: instances: %w", err))
+			return nil
 		}
 		for _, n := range all {
 			at := metric.WithAttributes(name(n.Saga), status(n.Status), attribute.Int("postbus.saga.version", n.Version),

@@ -41,6 +41,29 @@ func (ask) EventName() string    { return "payments.ask" }
 func (paid) EventName() string   { return "payments.paid" }
 func (e paid) EventKey() string  { return e.ID }
 
+type away struct{}
+
+func (away) Counts(context.Context) ([]saga.Count, error) {
+	return nil, errors.New("the server is away")
+}
+
+// TestTroubleHidesNoOtherMetric: what cannot be counted does not make the collection fail.
+func TestTroubleHidesNoOtherMetric(t *testing.T) {
+	t.Parallel()
+	reader := sdkmetric.NewManualReader()
+	sagas, err := sagatelemetry.New(sagatelemetry.Config{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sagas.Instances(away{}); err != nil {
+		t.Fatal(err)
+	}
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSagasAreSeen runs one saga that completes and one that is undone and stuck.
 func TestSagasAreSeen(t *testing.T) {
 	t.Parallel()
