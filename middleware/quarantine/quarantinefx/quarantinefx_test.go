@@ -100,6 +100,13 @@ func TestWhatCannotBeHandledIsKeptAndReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiting(t, q, quarantine.Waiting, 1)
+	list, _, err := q.List(t.Context(), quarantine.Filter{}, quarantine.Page{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got %+v, %v", list, err)
+	}
+	if err := q.Edit(t.Context(), list[0].ID, quarantine.Edit{Payload: []byte(`{"ID":7}`)}); !errors.Is(err, quarantine.ErrUndecodable) {
+		t.Fatalf("a payload that the handler cannot take: %v", err)
+	}
 	b.pays.Store(true)
 	if r, err := q.Replay(t.Context(), quarantine.Filter{All: true}, quarantine.ReplayOptions{}); err != nil || r.Replayed != 1 {
 		t.Fatalf("replayed %+v, %v", r, err)
