@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"strings"
-	"time"
 
 	"github.com/postbus/postbus/transport"
 )
@@ -36,12 +35,11 @@ func wrap(all []transport.Message, topic string, msgs []transport.Message) []tra
 	return all
 }
 
-// unwrap returns the message that wrap got, without the delay that is over, and its topic. The topic is empty if m was
-// not written by a Box.
+// unwrap returns the message that wrap got, and its topic. The topic is empty if m was not written by a Box.
 func unwrap(m *transport.Message) (transport.Message, string) {
 	topic := m.Metadata[keyTopic]
 	out := *m
-	out.TargetGroup, out.NotBefore = m.Metadata[keyGroup], time.Time{}
+	out.TargetGroup = m.Metadata[keyGroup]
 	out.Metadata = nil
 	for k, v := range m.Metadata {
 		own, escaped := strings.CutPrefix(k, escape)

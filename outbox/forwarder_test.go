@@ -11,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -72,6 +73,20 @@ func TestForwardScheduled(t *testing.T) {
 	})
 }
 
+// TestForwardScheduledToPrompt: a target that knows no delays takes what was scheduled.
+func TestForwardScheduledToPrompt(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	r := target{prompt: true}
+	box := f.box(outbox.Config{})
+	forward(t, box, &r, outbox.ForwarderConfig{})
+	f.commit(t, box, bus.After(10*time.Millisecond, order("later", 1)))
+	r.want(t, "orders later1")
+	if !r.msgs[0].NotBefore.IsZero() {
+		t.Errorf("got %+v", r.msgs[0])
+	}
+}
+
 func scheduled(t *testing.T, f *fixture, box *outbox.Box, r *target) {
 	t.Helper()
 	begin := time.Now()
@@ -87,6 +102,9 @@ func scheduled(t *testing.T, f *fixture, box *outbox.Box, r *target) {
 	r.want(t, "orders now1", "orders later1")
 	if took := time.Since(begin); took < delay {
 		t.Errorf("came after %v, want %v", took, delay)
+	}
+	if m := r.msgs[1]; m.NotBefore.Before(begin.Add(delay)) || m.NotBefore.After(time.Now()) {
+		t.Errorf("it was due at %v, says the message", m.NotBefore)
 	}
 	if found, err := box.Cancel(t.Context(), "later1"); err != nil || found {
 		t.Errorf("cancel of what has come: %v, %v", found, err)

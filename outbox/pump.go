@@ -22,13 +22,14 @@ const (
 type pump struct {
 	f     *Forwarder
 	sub   transport.Subscription
-	batch int // of one publication: while one is marked, the next is under way
+	batch int  // of one publication: while one is marked, the next is under way
+	delay bool // the target can take a message that says when it was due
 	lanes map[string]*lane
 	marks chan []transport.Settlement
 }
 
 func newPump(f *Forwarder, sub transport.Subscription) *pump {
-	return &pump{f: f, sub: sub, batch: max(1, f.cfg.Batch/2), lanes: map[string]*lane{},
+	return &pump{f: f, sub: sub, batch: max(1, f.cfg.Batch/2), delay: f.target.Capabilities().Delay, lanes: map[string]*lane{},
 		marks: make(chan []transport.Settlement, f.cfg.Batch)}
 }
 
@@ -45,7 +46,7 @@ func (p *pump) run(soft, hard context.Context) {
 			}
 			continue
 		}
-		for topic, items := range sortOut(got) {
+		for topic, items := range p.sortOut(got) {
 			l := p.lanes[topic]
 			if l == nil {
 				l = &lane{p: p, topic: topic, more: make(chan struct{}, 1)}
@@ -70,11 +71,17 @@ type item struct {
 	refused  bool      // by the target; those after it do not wait for it
 }
 
-// sortOut returns deliveries by the topics that they are for, in their order.
-func sortOut(got []transport.Delivery) map[string][]*item {
+// sortOut returns deliveries by the topics that they are for, in their order. They keep the time at which they were due,
+// for who measures how late they are; by a clock that is behind it must not delay them again.
+func (p *pump) sortOut(got []transport.Delivery) map[string][]*item {
 	byTopic := map[string][]*item{}
 	for i := range got {
 		m, topic := unwrap(got[i].Message)
+		if now := time.Now(); !p.delay {
+			m.NotBefore = time.Time{}
+		} else if m.NotBefore.After(now) {
+			m.NotBefore = now
+		}
 		byTopic[topic] = append(byTopic[topic], &item{tag: got[i].Tag, attempt: got[i].Attempt, msg: m})
 	}
 	return byTopic

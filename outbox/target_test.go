@@ -15,7 +15,7 @@ import (
 
 // target records what is published to it.
 type target struct {
-	transport.Transport // nil: only Publish is used
+	transport.Transport // nil: only Publish and Capabilities are used
 
 	mu     sync.Mutex
 	got    []string // "topic id"
@@ -24,6 +24,12 @@ type target struct {
 	refuse func(topic string, m *transport.Message) error // for single messages
 	whole  bool                                           // they are refused together with those published with them
 	fail   func(ctx context.Context, topic string) error  // for all
+
+	prompt bool // it knows no delays
+}
+
+func (r *target) Capabilities() transport.Capabilities {
+	return transport.Capabilities{Delay: !r.prompt}
 }
 
 func (r *target) Publish(ctx context.Context, topic string, msgs []transport.Message) error {
