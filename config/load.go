@@ -104,7 +104,11 @@ func (l *loader) readFile(file string) map[string]any {
 			}
 			return values
 		}
-		err = errors.New(withoutURLs(err.Error()))
+		text := withoutURLs(err.Error())
+		if strings.Contains(text, "mapping values are not allowed") {
+			text += `: a text that holds ": " or ends in a colon, as memory: does, needs quotes`
+		}
+		err = errors.New(text)
 	}
 	if err != nil {
 		l.mistake("", "%w", err)

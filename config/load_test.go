@@ -191,6 +191,7 @@ func TestBadFiles(t *testing.T) {
 	for name, tc := range map[string]struct{ content, want string }{
 		"no YAML":            {"groups: [", "shop.yaml: yaml: line 1"},
 		"a list":             {"- 1\n", "shop.yaml: yaml: unmarshal errors"},
+		"no quotes":          {"transport: memory:\n", `as memory: does, needs quotes`},
 		"a key twice":        {"name: a\nname: b\n", "already defined"},
 		"a secret in no map": {"transport\n", "shop.yaml: yaml"},
 		"a missing secret":   {"transport: ${file:/nowhere/secret}\n", "shop.yaml: transport: open /nowhere/secret"},

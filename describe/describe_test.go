@@ -203,8 +203,7 @@ func unmarshal(t *testing.T, encoded []byte) any {
 	return v
 }
 
-// asyncAPI is the schema of AsyncAPI documents, from npm's package @asyncapi/specs (Apache-2.0, as it is there).
-// The document of an application.
+// TestAsyncAPIOfTheShopIsValid does so for an application.
 func TestAsyncAPIOfTheShopIsValid(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "run", "../examples/shop", "--describe", "asyncapi").Output()
@@ -225,6 +224,7 @@ func TestAsyncAPIOfTheShopIsValid(t *testing.T) {
 	}
 }
 
+// asyncAPI is the schema of AsyncAPI documents, from npm's package @asyncapi/specs (Apache-2.0, as it is there).
 func asyncAPI(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	file, err := os.Open("testdata/asyncapi-3.0.0.json.gz")

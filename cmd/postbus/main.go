@@ -27,7 +27,7 @@ import (
 
 // commands are all there are, in the order of the help.
 var commands = []func() *command{
-	groupsCommand, sendCommand, tailCommand,
+	groupsCommand, sendCommand, tailCommand, describeCommand,
 	quarantineListCommand, quarantineKindsCommand, quarantineShowCommand, quarantineEditCommand, quarantineReplayCommand,
 	quarantineDiscardCommand,
 	sagaListCommand, sagaShowCommand, sagaRetryCommand, sagaSkipCommand, sagaCompensateCommand, sagaCancelCommand,

@@ -1,4 +1,4 @@
-// Observing has a bus whose metrics Prometheus reads, and whose health probes ask for.
+// Observing has a bus whose metrics Prometheus reads, whose health probes ask for, and that draws itself.
 package main
 
 import (
@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/bus/bushealth"
+	"github.com/postbus/postbus/describe"
 	"github.com/postbus/postbus/middleware"
 	"github.com/postbus/postbus/middleware/telemetry"
 	"github.com/postbus/postbus/transport/memory"
@@ -30,7 +33,7 @@ type Placed struct {
 
 func (Placed) EventName() string { return "orders.placed" }
 
-// observed returns a bus that is measured, and what serves its metrics and its health.
+// observed returns a bus that is measured, and what serves its metrics, its health and its wiring.
 func observed(t *memory.Transport) (*bus.Bus, http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	reader, err := exporter.New(exporter.WithRegisterer(registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
@@ -55,6 +58,7 @@ func observed(t *memory.Transport) (*bus.Bus, http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/health/", bushealth.Handler(b))
+	mux.Handle("/describe", describe.Handler(func() describe.Program { return describe.Program{Description: b.Describe()} }))
 	return b, mux, nil
 }
 
@@ -96,7 +100,7 @@ func main() {
 	}
 }
 
-// show prints what a probe sees, and some of what Prometheus does.
+// show prints what a probe sees, some of what Prometheus does, and what "postbus describe" prints.
 func show(at string) {
 	ready, err := http.Get(at + "/health/ready")
 	if err != nil {
@@ -114,5 +118,13 @@ func show(at string) {
 		if strings.HasPrefix(name, "postbus_") && !strings.HasPrefix(name, "postbus_age") {
 			fmt.Println(name, rest[strings.LastIndex(rest, " ")+1:])
 		}
+	}
+	wiring, err := http.Get(at + "/describe")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer wiring.Body.Close()
+	if _, err := io.Copy(os.Stdout, wiring.Body); err != nil {
+		log.Fatal(err)
 	}
 }
