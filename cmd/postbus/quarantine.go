@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,9 @@ func (s *selection) filter(ids []string) (quarantine.Filter, error) {
 		if err != nil {
 			return f, err
 		}
-		f.IDs = append(f.IDs, n)
+		if !slices.Contains(f.IDs, n) {
+			f.IDs = append(f.IDs, n)
+		}
 	}
 	if len(f.IDs) > quarantine.MaxIDs {
 		return f, usage("%d ids at once; %d are allowed", len(f.IDs), quarantine.MaxIDs)

@@ -43,8 +43,8 @@ func quarantineDiscardCommand() *command {
 			if perr := c.count("discarded", "discarded %d", n); err == nil {
 				err = perr
 			}
-			if err == nil && n < len(c.args) {
-				err = fmt.Errorf("%d of %d entries were not there to be discarded: they are gone, or not %s", len(c.args)-n, len(c.args), filter.Status)
+			if err == nil && n < len(filter.IDs) {
+				err = fmt.Errorf("%d of %d entries were not there to be discarded: they are gone, or not %s", len(filter.IDs)-n, len(filter.IDs), filter.Status)
 			}
 			return err
 		},

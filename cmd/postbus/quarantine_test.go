@@ -177,6 +177,42 @@ func quarantineOn(t *testing.T, at, store string) {
 	p.fails(exitFailure, []string{"no such entry"}, "quarantine", "show", "4711")
 }
 
+// TestReplayOfAParkedKey: such an entry is there to be replayed, although it goes in its turn.
+func TestReplayOfAParkedKey(t *testing.T) {
+	t.Parallel()
+	at := "sqlite:" + filepath.Join(t.TempDir(), "x.db")
+	tr, err := transport.Open(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	sub, err := tr.Subscribe(t.Context(), transport.SubscribeConfig{Topic: "orders", Group: "billing"})
+	if err == nil {
+		err = sub.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := quarantine.Open(t.Context(), at, quarantine.Config{Transport: tr, ParkKeys: []string{"billing"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	for _, id := range []string{"m1", "m2"} {
+		m := &transport.Message{ID: id, Name: "orders.placed", Key: "key-" + id, Payload: []byte("{}")}
+		if err := q.Put(t.Context(), bus.NewDelivery(m, "orders", "billing", 1), errors.New("broken")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := program{t: t, environ: []string{"POSTBUS_TRANSPORT=" + at, "POSTBUS_STORE=" + at}}
+	if out := p.ok("quarantine", "replay", "1", "1"); !strings.HasPrefix(out, "replayed 0\nin line 1, of parked keys") {
+		t.Errorf("printed %q", out)
+	}
+	if got := objects[replayLine](t, p.ok("quarantine", "replay", "2", "--json"))[0]; got.InLine != 1 || got.Replayed != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // failsSaying is fails for a command that prints what it has done all the same.
 func (p program) failsSaying(code int, text string, args ...string) {
 	p.t.Helper()
@@ -200,6 +236,8 @@ func TestQuarantineUsage(t *testing.T) {
 		{"--status: quarantine: status \"lost\" is not one of waiting", []string{"list", "--status", "lost"}},
 		{`--since "soon" is neither`, []string{"list", "--since", "soon"}},
 		{"which transport?", []string{"replay", "17"}},
+		{"must not be negative", []string{"replay", "--all", "--limit", "-1"}},
+		{"must not be negative", []string{"replay", "--all", "--rate", "NaN"}},
 	} {
 		p.fails(exitUsage, []string{tc.says}, append([]string{"quarantine"}, tc.args...)...)
 	}
