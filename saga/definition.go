@@ -171,12 +171,7 @@ func (s *Step[S]) define() *step {
 		name: s.Name, local: s.Local, timeout: s.Timeout, forever: s.MayWaitForever, retry: s.Retry.withDefaults(), pivot: s.Pivot,
 		replies: s.Await.replies, all: s.Await.all,
 	}
-	if s.Do != nil {
-		out.do = func(ctx context.Context, r *run) error { return s.Do(ctx, &Run[S]{State: r.state.(*S), r: r}) }
-	}
-	if s.Undo != nil {
-		out.undo = func(ctx context.Context, r *run) error { return s.Undo(ctx, &Run[S]{State: r.state.(*S), r: r}) }
-	}
+	out.do, out.undo = function(s.Do), function(s.Undo)
 	if s.When != nil {
 		out.when = func(state any) bool { return s.When(state.(*S)) }
 	}

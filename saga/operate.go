@@ -29,6 +29,9 @@ var commands = map[string]func(*transition) error{
 		case t.in.progress.Pivoted:
 			return ErrPivot
 		case t.in.progress.Back:
+			if t.in.status == Stuck {
+				t.retry()
+			}
 			return nil
 		}
 		t.abort("", "by a person")
@@ -52,7 +55,7 @@ func (o *Orchestrator) Skip(ctx context.Context, saga, key string) error {
 }
 
 // Compensate aborts an instance that runs or is stuck on its way forward, and has what was done undone. It is no error if
-// it is being undone already.
+// it is being undone already; if it is stuck in that, it is Retry.
 func (o *Orchestrator) Compensate(ctx context.Context, saga, key string) error {
 	return o.command(ctx, "compensate", saga, key)
 }

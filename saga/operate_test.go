@@ -38,7 +38,7 @@ func TestCommands(t *testing.T) {
 		"cancel waiting":     {waits, cancel, nil, saga.Cancelled},
 		"retry back":         {back, retry, nil, saga.Compensated},
 		"skip back":          {back, skip, nil, saga.Compensated},
-		"compensate back":    {back, compensate, nil, saga.Stuck},
+		"compensate back":    {back, compensate, nil, saga.Compensated},
 		"cancel back":        {back, cancel, nil, saga.Cancelled},
 		"retry forward":      {forward, retry, nil, saga.Completed},
 		"skip forward":       {forward, skip, nil, saga.Completed},

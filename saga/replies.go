@@ -58,6 +58,9 @@ func (m *machine) reply(l *leaf, r *reply, ev any, message string) error {
 	if err != nil {
 		return bus.Permanent(err)
 	}
+	if m.in.state, err = m.in.def.codec.decode(state); err != nil { // it shares no memory with the event
+		return bus.Permanent(err)
+	}
 	m.note(Replied, l.Name, func(e *Entry) {
 		e.Event, e.EventVersion, e.Message, e.Data, e.State = r.name, r.version, message, data, state
 	})

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/outbox"
@@ -9,7 +10,7 @@ import (
 
 // Run is an attempt of a step, in the hands of its Do or Undo, and not beyond.
 type Run[S any] struct {
-	// State is the state of the instance. What the function leaves in it is committed if it returns nil.
+	// State is the state of the instance. What the function leaves in it is committed if it returns nil. It may be replaced.
 	State *S
 	r     *run
 }
@@ -21,6 +22,24 @@ type run struct {
 	leaf  *leaf
 	tx    *outbox.Tx
 	undo  bool
+}
+
+// function is a Do or an Undo without its type, nil for none.
+func function[S any](f func(context.Context, *Run[S]) error) func(context.Context, *run) error {
+	if f == nil {
+		return nil
+	}
+	return func(ctx context.Context, r *run) error {
+		typed := &Run[S]{State: r.state.(*S), r: r}
+		if err := f(ctx, typed); err != nil {
+			return err
+		}
+		if typed.State == nil {
+			return bus.Permanent(fmt.Errorf("saga: %w: the function has set Run.State to nil", bus.ErrInvalid))
+		}
+		r.state = typed.State
+		return nil
+	}
 }
 
 // Key returns the key of the instance.

@@ -120,6 +120,9 @@ func (w *work) start(ctx context.Context, in *instance, first func(*Entry)) (*tr
 	if err != nil {
 		return nil, bus.Permanent(fmt.Errorf("saga %q: instance %q: encode the state: %w", in.saga, in.key, err))
 	}
+	if in.state, err = in.def.codec.decode(state); err != nil { // it shares no memory with the event, which the next try needs as it was
+		return nil, bus.Permanent(fmt.Errorf("saga %q: instance %q: %w", in.saga, in.key, err))
+	}
 	t.note(Started, "", func(e *Entry) {
 		first(e)
 		e.State = state
@@ -172,14 +175,15 @@ func (t *transition) function(ctx context.Context, l *leaf) error {
 		}
 	}
 	before := len(t.log)
-	took, err := t.w.o.attempt(ctx, &run{state: t.in.state, in: t.in, leaf: l, tx: t.w.tx, undo: of.undo}, t.step(l))
+	r := &run{state: t.in.state, in: t.in, leaf: l, tx: t.w.tx, undo: of.undo}
+	took, err := t.w.o.attempt(ctx, r, t.step(l))
 	if cause := t.w.tx.Err(); err == nil && cause != nil {
 		err = fmt.Errorf("a statement failed whose error was not returned: %w", cause)
 	}
 	if err != nil {
 		return &attemptError{of, err}
 	}
-	t.w.last = &of
+	t.in.state, t.w.last = r.state, &of
 	t.w.o.at("done")
 	state, err := t.in.def.codec.encode(t.in.state)
 	if err != nil {
