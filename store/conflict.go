@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,6 +41,22 @@ func IsDuplicate(err error) bool {
 		return my.Number == 1062
 	case errors.As(err, &lite):
 		return lite.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || lite.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+	}
+	return false
+}
+
+// IsNoTable reports whether err says that a statement named a table that is not there.
+func IsNoTable(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	var lite *sqlite.Error
+	switch {
+	case errors.As(err, &pg):
+		return pg.Code == "42P01"
+	case errors.As(err, &my):
+		return my.Number == 1146
+	case errors.As(err, &lite): // which has no code for it
+		return lite.Code() == sqlite3.SQLITE_ERROR && strings.Contains(lite.Error(), "no such table")
 	}
 	return false
 }

@@ -48,7 +48,14 @@ func (c *call) operator(ctx context.Context) (*saga.Operator, *store.DB, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return saga.NewOperator(db), db, nil
+	op := saga.NewOperator(db)
+	if _, err := op.List(ctx, saga.Filter{Limit: 1}); err != nil {
+		if store.IsNoTable(err) {
+			err = errors.New("no program with sagas has run on this database: their tables are not there")
+		}
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return op, db, nil
 }
 
 func sagaListCommand() *command {

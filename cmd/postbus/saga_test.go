@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/saga"
 	"github.com/postbus/postbus/store"
@@ -156,5 +158,32 @@ func TestSagaThatNobodyRuns(t *testing.T) {
 	var n int
 	if err := db.SQL().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM postbus_saga_command").Scan(&n); err != nil || n != 0 {
 		t.Errorf("%d commands are left: %v", n, err)
+	}
+}
+
+// TestSagasThatWereNeverThere: the database of a program without sagas is told from one in which all is well.
+func TestSagasThatWereNeverThere(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]func(t *testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "x.db") },
+		"postgres": func(t *testing.T) string { return testdb.New(t, testservices.Postgres(t)) },
+		"mysql":    func(t *testing.T) string { return testdb.New(t, testservices.MySQL(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := url(t)
+			db, err := store.Open(t.Context(), at)
+			if err == nil {
+				_, err = db.SQL().ExecContext(t.Context(), "CREATE TABLE orders (id int)")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			p := program{t: t}
+			for _, args := range [][]string{{"list"}, {"show", "checkout", "o-1"}, {"retry", "checkout", "o-1"}} {
+				p.fails(exitFailure, []string{"no program with sagas has run on this database"}, append(append([]string{"saga"}, args...), "--store", at)...)
+			}
+		})
 	}
 }
