@@ -16,7 +16,8 @@ var foreign = []string{"TEST_", "SERVICES_", "SERVICE_", "PORT"}
 // readEnvironment returns the values of variables, by their keys. inFile is what they are laid over.
 func (l *loader) readEnvironment(environ []string, inFile map[string]any) map[string]any {
 	values := map[string]any{}
-	for _, variable := range slices.Sorted(slices.Values(environ)) {
+	byName := func(a, b string) int { return strings.Compare(nameOf(a), nameOf(b)) }
+	for _, variable := range slices.SortedStableFunc(slices.Values(environ), byName) { // of two values of a name the later counts
 		name, value, _ := strings.Cut(variable, "=")
 		rest, ours := strings.CutPrefix(name, prefix)
 		if !ours || value == "" || slices.ContainsFunc(foreign, func(p string) bool { return strings.HasPrefix(rest, p) }) {
@@ -40,6 +41,11 @@ func (l *loader) readEnvironment(environ []string, inFile map[string]any) map[st
 		l.variables[strings.Join(path, ".")] = name
 	}
 	return values
+}
+
+func nameOf(variable string) string {
+	name, _, _ := strings.Cut(variable, "=")
+	return name
 }
 
 // locate returns the path of keys that the parts of a variable's name stand for.

@@ -102,6 +102,11 @@ func TestTheEnvironmentLiesOverTheFile(t *testing.T) {
 	if err != nil || alone.Name != "shop" {
 		t.Errorf("without a file: %+v, %v", alone, err)
 	}
+	// What a program appends to os.Environ is meant, as os/exec has it.
+	twice, err := config.Load("", []string{"POSTBUS_NAME=shop", "POSTBUS_NAME=a"})
+	if err != nil || twice.Name != "a" {
+		t.Errorf("of two values of a name the later counts: %+v, %v", twice, err)
+	}
 }
 
 func TestEveryMistakeIsNamedByItsKey(t *testing.T) {
