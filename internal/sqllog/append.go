@@ -173,20 +173,24 @@ func merge(reqs []*request) *Batch {
 
 // finish answers the callers and wakes the consumers.
 func (l *Log) finish(reqs []*request, err error) {
-	if err != nil {
-		switch l.d.Class(err) {
-		case Unknown:
-			err = fmt.Errorf("%w: %w", transport.ErrOutcomeUnknown, err)
-		case BadData:
-			err = fmt.Errorf("%w: %w", transport.ErrInvalid, err)
-		}
+	if err != nil && l.d.Class(err) == Unknown {
+		err = fmt.Errorf("%w: %w", transport.ErrOutcomeUnknown, err)
 	}
+	err = l.typed(err)
 	for _, r := range reqs {
 		if err == nil {
 			l.announce(r)
 		}
 		r.done <- err
 	}
+}
+
+// typed has err match transport.ErrInvalid if the database refused what was to be written.
+func (l *Log) typed(err error) error {
+	if err != nil && l.d.Class(err) == BadData {
+		return fmt.Errorf("%w: %w", transport.ErrInvalid, err)
+	}
+	return err
 }
 
 func (l *Log) announce(r *request) {

@@ -37,7 +37,7 @@ func (l *Log) PublishTx(ctx context.Context, tx store.Execer, topic string, msgs
 	}
 	for _, s := range req.steps {
 		if err := l.d.AppendTx(ctx, tx, s); err != nil {
-			return l.publishError(topic, err)
+			return l.publishError(topic, l.typed(err))
 		}
 	}
 	l.Expect(topic)

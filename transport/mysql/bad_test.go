@@ -12,6 +12,8 @@ import (
 	"github.com/postbus/postbus/transport/mysql"
 )
 
+func TestDeepJSONFailsAlone(t *testing.T) { t.Parallel(); sqllogtest.DeepJSON(t, database(t)) }
+
 func TestInvalidJSONFailsAlone(t *testing.T) { t.Parallel(); sqllogtest.InvalidJSON(t, database(t)) }
 
 func TestTableWithOtherColumns(t *testing.T) { t.Parallel(); sqllogtest.ForeignTable(t, database(t)) }

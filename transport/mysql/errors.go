@@ -21,6 +21,9 @@ const (
 	errInvalidJSON   = 3140
 	errCheckFailed   = 4025
 	errJSONCharset   = 3144
+	errJSONTooBig    = 3150
+	errJSONTooDeep   = 3157
+	errJSONDepth     = 4040 // of MariaDB
 	errLockNowait    = 3572
 	errPacketTooBig  = 1153
 	errQueryAborted  = 1317
@@ -35,7 +38,7 @@ func (d *dialect) Class(err error) sqllog.Class {
 	switch {
 	case errors.As(err, &e):
 		switch e.Number {
-		case errTooLong, errWrongValue, errOutOfRange, errInvalidJSON, errCheckFailed, errJSONCharset, errPacketTooBig:
+		case errTooLong, errWrongValue, errOutOfRange, errInvalidJSON, errCheckFailed, errJSONCharset, errJSONTooBig, errJSONTooDeep, errJSONDepth, errPacketTooBig:
 			return sqllog.BadData
 		case errShutdown, errQueryAborted, errConnectionCut:
 			return sqllog.Unknown

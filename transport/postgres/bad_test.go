@@ -6,6 +6,11 @@ import (
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 )
 
+func TestDeepJSONFailsAlone(t *testing.T) {
+	t.Parallel()
+	sqllogtest.DeepJSON(t, database(t)+"&options=-c%20max_stack_depth%3D100kB")
+}
+
 func TestInvalidJSONFailsAlone(t *testing.T) { t.Parallel(); sqllogtest.InvalidJSON(t, database(t)) }
 
 func TestTableWithOtherColumns(t *testing.T) { t.Parallel(); sqllogtest.ForeignTable(t, database(t)) }

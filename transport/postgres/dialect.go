@@ -102,7 +102,7 @@ func (d *dialect) Class(err error) sqllog.Class {
 	switch {
 	case errors.As(err, &e):
 		switch class := e.Code[:2]; {
-		case class == "22", class == "23": // data, constraints
+		case class == "22", class == "23", class == "54": // data, constraints, limits such as the depth of JSON
 			return sqllog.BadData
 		case e.Code == "40003", strings.HasPrefix(class, "08"):
 			return sqllog.Unknown

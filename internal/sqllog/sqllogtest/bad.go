@@ -1,6 +1,8 @@
 package sqllogtest
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -74,6 +76,35 @@ func InvalidJSON(t *testing.T, url string) {
 		t.Errorf("got %v", err)
 	}
 	f.want(ids(f.subscribe(tr, transport.SubscribeConfig{}).receive(2)), "1/1 3/1")
+}
+
+// DeepJSON publishes JSON that is nested deeper than the database takes, which only that knows: it fails alone of its batch.
+func DeepJSON(t *testing.T, url string) {
+	t.Helper()
+	f := &fixture{T: t, url: url, topic: Unique("deep")}
+	tr := f.open("")
+	const depth = 9000 // encoding/json has a limit of 10,000
+	msgs := []transport.Message{message("1"), message("deep"), message("3")}
+	msgs[1].Payload = []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
+	err := tr.Publish(t.Context(), f.topic, msgs)
+	var partial *transport.PublishError
+	if !errors.As(err, &partial) || partial.Errs[0] != nil || !errors.Is(partial.Errs[1], transport.ErrInvalid) || partial.Errs[2] != nil {
+		t.Errorf("got %v", err)
+	}
+	f.want(ids(f.subscribe(tr, transport.SubscribeConfig{}).receive(2)), "1/1 3/1")
+	db, err := store.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Tx(t.Context(), func(tx *sql.Tx) error {
+		return tr.(interface {
+			PublishTx(ctx context.Context, tx store.Execer, topic string, msgs []transport.Message) error
+		}).PublishTx(t.Context(), tx, f.topic, msgs[1:2])
+	})
+	if !errors.Is(err, transport.ErrInvalid) {
+		t.Errorf("within a transaction: %v", err)
+	}
 }
 
 // refuse has a table refuse rows in which the column is as the condition says, until allow.
