@@ -18,7 +18,7 @@ var stores = []string{"mysql", "postgres", "postgresql", "sqlite"}
 func (l *loader) check(cfg *Config) {
 	if cfg.Transport != "" {
 		if err := transport.CheckURL(string(cfg.Transport)); err != nil {
-			l.mistake("transport", "%w", err)
+			l.mistake("transport", "%w", unprefixed{err})
 			cfg.Transport = ""
 		}
 	}
@@ -54,6 +54,13 @@ func (l *loader) ordered(key, low string, from time.Duration, high string, to ti
 		l.mistake(key, "%s %v is longer than %s %v", low, from, high, to)
 	}
 }
+
+// unprefixed is an error of package transport without the name of that, which the key has said.
+type unprefixed struct{ error }
+
+func (e unprefixed) Error() string { return strings.TrimPrefix(e.error.Error(), "transport: ") }
+
+func (e unprefixed) Unwrap() error { return e.error }
 
 func checkStore(rawURL URL) error {
 	u, err := url.Parse(string(rawURL))

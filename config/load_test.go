@@ -168,7 +168,7 @@ groups:
 		`shop.yaml: policy.retry: delay 2s is longer than max_delay 1s`,
 		`shop.yaml: stop_timeout: 30 has no unit`,
 		`shop.yaml: store: unknown scheme "oracle"; known: mysql, postgres, postgresql, sqlite`,
-		`shop.yaml: transport: transport: unsupported: unknown scheme "kafka"; linked in: memory`,
+		`shop.yaml: transport: unsupported: unknown scheme "kafka"; linked in: memory`,
 		"shop.yaml: groups.a\nb: ",
 	}
 	for _, w := range want {
@@ -201,7 +201,7 @@ func TestBadFiles(t *testing.T) {
 		"a secret in no map": {"transport\n", "shop.yaml: yaml"},
 		"a missing secret":   {"transport: ${file:/nowhere/secret}\n", "shop.yaml: transport: open /nowhere/secret"},
 		"a number as URL":    {"transport: 77\n", "transport: the value, which is not shown, is not a text"},
-		"a port that is not": {"transport: amqp://user:hunter2@host:x/\n", "transport: transport: open: not a URL"},
+		"a port that is not": {"transport: amqp://user:hunter2@host:x/\n", "shop.yaml: transport: open: not a URL"},
 		"two documents":      {"# a\n---\nname: x\n---\nnmae: y\n", "shop.yaml: line 4: there is more"},
 		"huge days":          {"stop_timeout: 9999999d\n", "out of range"},
 	} {

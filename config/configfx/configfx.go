@@ -80,7 +80,7 @@ func openTransport(p transportParams) opened {
 	}
 	t, err := cfg.OpenTransport(ctx)
 	if err != nil {
-		return opened{Transport: closed{everything}, Err: fmt.Errorf("config: transport: %w", err)}
+		return opened{Transport: closed{everything}, Err: fmt.Errorf("config: %w", err)}
 	}
 	if l.err != nil { // nothing will start: its capabilities are all that is asked for
 		defer t.Close()

@@ -32,7 +32,7 @@ func open(p params) (*store.DB, error) {
 	defer cancel()
 	db, err := store.Open(ctx, string(p.Config.Store))
 	if err != nil {
-		return nil, fmt.Errorf("config: store: %w", err)
+		return nil, fmt.Errorf("config: %w", err)
 	}
 	p.Opened.CloseAtStop(p.Lifecycle, db.Close)
 	return db, nil
