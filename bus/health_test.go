@@ -136,8 +136,10 @@ func TestHealthWhileStoppingAndWhileMisconfigured(t *testing.T) {
 	<-inside
 	ended := make(chan error)
 	go func() { ended <- b.Stop(context.Background()) }()
-	for b.State() == "running" {
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); b.State() == "running"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not stop")
+		}
 	}
 	expectError(t, b.Ready(t.Context()), "bus: stopping")
 	close(goOn)
