@@ -40,12 +40,7 @@ func (d *dialect) appendOnce(ctx context.Context, b *sqllog.Batch) error {
 
 func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {
 	if len(r.Later) > 0 {
-		if r.Placed {
-			if err := d.place(ctx, tx, r); err != nil {
-				return err
-			}
-		}
-		return sqllog.InsertLater(ctx, tx, d, r.Later)
+		return sqllog.AppendLater(ctx, tx, d, r, "(`uuid`) VALUES ('')")
 	}
 	for i := 0; i < len(r.UUID); {
 		q, args, next := d.insert(&r.Rows, i)
@@ -53,24 +48,6 @@ func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step)
 			return err
 		}
 		i = next
-	}
-	return nil
-}
-
-// place takes offsets for rows that are not in the log. To readers they are gaps, which they ask postbus_later about.
-func (d *dialect) place(ctx context.Context, tx store.Execer, s *sqllog.Step) error {
-	messages := d.Quote(s.Topic.Messages)
-	for i := range s.Later {
-		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (`uuid`) VALUES ('')")
-		if err != nil {
-			return err
-		}
-		if s.Later[i].Pos.Off, err = res.LastInsertId(); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM "+messages+" WHERE `offset` = ?", s.Later[i].Pos.Off); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -27,12 +27,7 @@ func (d *dialect) Append(ctx context.Context, b *sqllog.Batch) error {
 
 func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {
 	if len(r.Later) > 0 {
-		if r.Placed {
-			if err := d.place(ctx, tx, r); err != nil {
-				return err
-			}
-		}
-		return sqllog.InsertLater(ctx, tx, d, r.Later)
+		return sqllog.AppendLater(ctx, tx, d, r, "(uuid, created_at) VALUES ('', '')")
 	}
 	now := time.Now().UTC().Format(timeFormat)
 	const chunk = 200
@@ -45,24 +40,6 @@ func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step)
 		q := "INSERT INTO " + d.Quote(r.Topic.Messages) + " (uuid, created_at, payload, metadata) VALUES " +
 			strings.TrimSuffix(strings.Repeat("(?,?,?,?),", last-first), ",")
 		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// place takes offsets for rows that are not in the log.
-func (d *dialect) place(ctx context.Context, tx store.Execer, s *sqllog.Step) error {
-	messages := d.Quote(s.Topic.Messages)
-	for i := range s.Later {
-		res, err := tx.ExecContext(ctx, "INSERT INTO "+messages+" (uuid, created_at) VALUES ('', '')")
-		if err != nil {
-			return err
-		}
-		if s.Later[i].Pos.Off, err = res.LastInsertId(); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM "+messages+` WHERE "offset" = ?`, s.Later[i].Pos.Off); err != nil {
 			return err
 		}
 	}
