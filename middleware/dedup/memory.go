@@ -22,16 +22,17 @@ type memory struct {
 
 func (m *memory) handle(ctx context.Context, d *bus.Delivery, k key, next bus.Handler, log *slog.Logger) error {
 	g := m.group(d.Group)
-	mine, err := g.take(ctx, k)
+	id := g.digest(k)
+	known, err := g.take(ctx, id)
 	if err != nil {
 		return err
 	}
-	if mine == nil {
+	if known {
 		passedOver(ctx, log, d)
 		return nil
 	}
 	succeeded := false // until it returns, if it does
-	defer func() { g.leave(mine, succeeded) }()
+	defer func() { g.leave(id, succeeded) }()
 	err = next(ctx, d)
 	succeeded = err == nil
 	return err
@@ -49,9 +50,8 @@ func (m *memory) group(name string) *groupKeys {
 	return g.(*groupKeys)
 }
 
-// groupKeys is the keys of one group. They are known by 128 bits of hashes, and those that were handled in maps without
-// pointers: most of the time that this takes goes into memory that is in no cache, and of a hundred thousand keys two share
-// their bits once in 10^28 programs.
+// groupKeys is the keys of one group. They are known by 128 bits of hashes, in a map without pointers: most of the time that
+// this takes goes into memory that is in no cache, and of a hundred thousand keys two share their bits once in 10^28 programs.
 type groupKeys struct {
 	name      string
 	retention time.Duration
@@ -60,31 +60,28 @@ type groupKeys struct {
 	began     time.Time
 
 	mu      sync.Mutex
-	busy    map[digest]*mark         // being handled
-	handled map[digest]time.Duration // when it was recorded, since began
+	known   map[digest]time.Duration // when it was recorded, since began; or busy
+	waiting map[digest]chan struct{} // for one that is busy: closed when it is no longer
 	order   []recorded               // a ring, of max at most
 	oldest  int                      // the place of the oldest in it
 	count   int                      // how many it has
 }
 
+// busy is a key that is being handled.
+const busy time.Duration = -1
+
 type digest [2]uint64
 
-// recorded is a key in the order of time. If handled has another time for it by now, it says nothing.
+// recorded is a key in the order of time. If known has something else for it by now, it says nothing.
 type recorded struct {
 	digest
 	at time.Duration
 }
 
-// mark is a key that is being handled.
-type mark struct {
-	digest
-	over chan struct{} // closed when that is over; nil if nobody waits for it
-}
-
 func newGroupKeys(name string, retention time.Duration, max int) *groupKeys {
 	return &groupKeys{
 		name: name, retention: retention, max: max, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, began: time.Now(),
-		busy: map[digest]*mark{}, handled: map[digest]time.Duration{},
+		known: map[digest]time.Duration{}, waiting: map[digest]chan struct{}{},
 	}
 }
 
@@ -97,30 +94,27 @@ func (g *groupKeys) digest(k key) (d digest) {
 	return d
 }
 
-// take waits while another delivery handles the key. It returns nil if it was handled; else it is the caller's, until leave.
-func (g *groupKeys) take(ctx context.Context, k key) (mine *mark, err error) {
-	d := g.digest(k)
+// take waits while another delivery handles the key. It reports whether it was handled; else it is the caller's, until leave.
+func (g *groupKeys) take(ctx context.Context, d digest) (handled bool, err error) {
 	for {
 		g.mu.Lock()
-		m := g.busy[d]
-		if m == nil {
-			at, known := g.handled[d]
-			if known && (g.retention < 0 || time.Since(g.began)-at < g.retention) {
-				g.mu.Unlock()
-				return nil, nil
+		at, known := g.known[d]
+		if at != busy {
+			handled = known && (g.retention < 0 || time.Since(g.began)-at < g.retention)
+			if !handled {
+				g.known[d] = busy
 			}
-			m = &mark{digest: d}
-			g.busy[d] = m
 			g.mu.Unlock()
-			return m, nil
+			return handled, nil
 		}
-		if m.over == nil {
-			m.over = make(chan struct{})
+		over := g.waiting[d]
+		if over == nil {
+			over = make(chan struct{})
+			g.waiting[d] = over
 		}
-		over := m.over
 		g.mu.Unlock()
 		if err := halt.Ended(ctx, "dedup: wait"); err != nil {
-			return nil, err
+			return false, err
 		}
 		select {
 		case <-over:
@@ -131,23 +125,25 @@ func (g *groupKeys) take(ctx context.Context, k key) (mine *mark, err error) {
 }
 
 // leave records the key, if it was handled, and lets others have it.
-func (g *groupKeys) leave(m *mark, handled bool) {
+func (g *groupKeys) leave(d digest, handled bool) {
 	g.mu.Lock()
-	delete(g.busy, m.digest)
-	if handled {
-		now := time.Since(g.began)
-		g.forget(now)
-		g.handled[m.digest] = now
-		if g.count == len(g.order) {
-			g.grow()
-		}
-		g.order[(g.oldest+g.count)%len(g.order)] = recorded{m.digest, now}
-		g.count++
+	defer g.mu.Unlock()
+	if over := g.waiting[d]; over != nil {
+		delete(g.waiting, d)
+		close(over)
 	}
-	g.mu.Unlock()
-	if m.over != nil {
-		close(m.over)
+	if !handled {
+		delete(g.known, d)
+		return
 	}
+	now := time.Since(g.began)
+	g.forget(now)
+	g.known[d] = now
+	if g.count == len(g.order) {
+		g.grow()
+	}
+	g.order[(g.oldest+g.count)%len(g.order)] = recorded{d, now}
+	g.count++
 }
 
 func (g *groupKeys) grow() {
@@ -164,8 +160,8 @@ func (g *groupKeys) forget(now time.Duration) {
 		if g.count < g.max && (g.retention < 0 || now-r.at < g.retention) {
 			break
 		}
-		if g.handled[r.digest] == r.at {
-			delete(g.handled, r.digest)
+		if g.known[r.digest] == r.at {
+			delete(g.known, r.digest)
 		}
 		g.oldest = (g.oldest + 1) % len(g.order)
 		g.count--
