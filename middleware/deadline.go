@@ -2,7 +2,7 @@ package middleware
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,34 +12,47 @@ type lazyDeadline struct {
 	context.Context // that around it
 	deadline        time.Time
 	cause           error
-
-	mu     sync.Mutex
-	real   context.Context // once somebody has asked
-	cancel context.CancelFunc
-	over   bool
+	real            atomic.Pointer[realDeadline] // nil until somebody asks, or it is over
 }
 
 var _ context.Context = (*lazyDeadline)(nil)
 
+type realDeadline struct {
+	context.Context
+	cancel context.CancelFunc
+}
+
+// over stands for the real context of one that ended before anybody asked.
+var over = &realDeadline{cancel: func() {}}
+
 // get returns the real context, and makes it if must is true or the deadline has passed; else it can be nil.
 func (c *lazyDeadline) get(must bool) context.Context {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.real == nil && (must || c.over || !time.Now().Before(c.deadline)) {
-		c.real, c.cancel = context.WithDeadlineCause(c.Context, c.deadline, c.cause)
-		if c.over {
-			c.cancel()
+	for {
+		known := c.real.Load()
+		if known != nil && known != over {
+			return known.Context
 		}
+		if known == nil && !must && time.Now().Before(c.deadline) {
+			return nil
+		}
+		made := &realDeadline{}
+		if known == over {
+			made.Context, made.cancel = context.WithCancel(c.Context)
+			made.cancel()
+		} else {
+			made.Context, made.cancel = context.WithDeadlineCause(c.Context, c.deadline, c.cause)
+		}
+		if c.real.CompareAndSwap(known, made) {
+			return made.Context
+		}
+		made.cancel()
 	}
-	return c.real
 }
 
 // end is what the CancelFunc of a context does.
 func (c *lazyDeadline) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.over = true; c.cancel != nil {
-		c.cancel()
+	if !c.real.CompareAndSwap(nil, over) {
+		c.real.Load().cancel()
 	}
 }
 
