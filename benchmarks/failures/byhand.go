@@ -52,12 +52,12 @@ func byHand(sampler sdktrace.Sampler) func() (around, error) {
 				inner, span := tracer.Start(w3c.Extract(ctx, propagation.MapCarrier(m.Metadata)), "process orders", startProcess...)
 				identify(span, m.ID, m.CorrelationID)
 				consumed.Add(1)
-				age.Record(ctx, begin.Sub(m.Time).Seconds(), processing...)
+				age.Record(inner, begin.Sub(m.Time).Seconds(), processing...)
 				err := next(inner, d)
 				span.End()
 				handled.Add(1)
 				ended.Add(1)
-				duration.Record(ctx, time.Since(begin).Seconds(), processing...)
+				duration.Record(inner, time.Since(begin).Seconds(), processing...)
 				return err
 			}
 		}
@@ -72,7 +72,7 @@ func byHand(sampler sdktrace.Sampler) func() (around, error) {
 				err := next(inner, topic, copied)
 				span.End()
 				sent.Add(1)
-				operation.Record(ctx, time.Since(begin).Seconds(), sending...)
+				operation.Record(inner, time.Since(begin).Seconds(), sending...)
 				return err
 			}
 		}

@@ -32,8 +32,8 @@ func (t *Telemetry) process(ctx context.Context, d *bus.Delivery, s *series, nex
 	begin := time.Now()
 	inner, span := t.begin(ctx, d, s)
 	s.consumed.Add(1)
-	if t.age.Enabled(ctx) {
-		t.recordAge(ctx, d, s, begin)
+	if t.age.Enabled(inner) {
+		t.recordAge(inner, d, s, begin)
 	}
 	err = errAbandoned
 	defer func() {
@@ -46,8 +46,8 @@ func (t *Telemetry) process(ctx context.Context, d *bus.Delivery, s *series, nex
 		}
 		span.End()
 		c := s.count(d, err, kind, failure)
-		if t.duration.Enabled(ctx) {
-			t.duration.Record(ctx, time.Since(begin).Seconds(), c.record...)
+		if t.duration.Enabled(inner) {
+			t.duration.Record(inner, time.Since(begin).Seconds(), c.record...)
 		}
 	}()
 	return next(inner, d)

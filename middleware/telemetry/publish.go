@@ -53,8 +53,8 @@ func (t *Telemetry) send(ctx context.Context, s *series, msgs []transport.Messag
 			c = s.with(kind)
 		}
 		c.sent.Add(int64(len(msgs)))
-		if t.operation.Enabled(ctx) {
-			t.operation.Record(ctx, time.Since(begin).Seconds(), c.record...)
+		if t.operation.Enabled(inner) {
+			t.operation.Record(inner, time.Since(begin).Seconds(), c.record...)
 		}
 	}()
 	if span.SpanContext().IsValid() {
