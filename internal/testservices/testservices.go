@@ -51,7 +51,10 @@ type Server struct {
 // Private starts a server ("postgres", "mysql" or "rabbitmq") that no other test sees, for tests that stop it. It takes
 // 1 to 10 seconds, and ends with the test. It needs the shared server to be one of scripts/services; otherwise the test
 // is skipped, or fails under CI.
-func Private(t testing.TB, name string) *Server {
+func Private(t testing.TB, name string) *Server { t.Helper(); return private(t, name, "") }
+
+// private is Private, for a server that once had a port.
+func private(t testing.TB, name, port string) *Server {
 	t.Helper()
 	owned(t, name)
 	// Below the shared folder, so that `scripts/services down` also ends what a killed test left behind.
@@ -69,6 +72,14 @@ func Private(t testing.TB, name string) *Server {
 	})
 	if err := os.Chmod(dir, 0o755); err != nil { // the servers run as users of their own
 		t.Fatalf("testservices: %v", err)
+	}
+	if port != "" {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatalf("testservices: %v", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "port"), []byte(port+"\n"), 0o644); err != nil {
+			t.Fatalf("testservices: %v", err)
+		}
 	}
 	services(t, dir, "up", name)
 	for line := range strings.Lines(services(t, dir, "env")) {

@@ -72,6 +72,13 @@ func TestPrivate(t *testing.T) {
 	if !answers(t, shared) {
 		t.Error("the shared server stopped with the private one")
 	}
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other := private(t, "postgres", u.Port()); other.URL == s.URL {
+		t.Error("another server has the port of one that is stopped")
+	}
 	s.Start(t)
 	if !answers(t, s.URL) {
 		t.Error("started, but nothing listens")
