@@ -71,7 +71,8 @@ func settleEach(ctx context.Context, sub transport.Subscription, decide func(tra
 	}
 }
 
-// collect takes one delivery of each message from a channel, in any order, and looks for further ones in a quiet window.
+// collect takes one delivery of each message from a channel, in any order, each within Config.Timeout of the one before, and
+// looks for further ones in a quiet window.
 func (h *harness) collect(from <-chan transport.Delivery, want []transport.Message) {
 	h.Helper()
 	window := time.NewTimer(h.cfg.Timeout)
@@ -86,7 +87,9 @@ func (h *harness) collect(from <-chan transport.Delivery, want []transport.Messa
 			if !missing[d.ID] {
 				h.broken("%s came again after it was acknowledged, or was not expected", h.label(d.ID))
 			}
-			if delete(missing, d.ID); len(missing) == 0 {
+			if delete(missing, d.ID); len(missing) > 0 {
+				window.Reset(h.cfg.Timeout)
+			} else {
 				window.Reset(h.cfg.Quiet)
 			}
 		case <-window.C:

@@ -162,10 +162,16 @@ func (l *ledger) full() bool {
 }
 
 func comeAndGo(h *harness, topic, group string, done *ledger) error {
-	deadline := time.Now().Add(h.cfg.Timeout)
+	deadline, wait := time.Now().Add(h.cfg.Timeout), h.cfg.Quiet
 	for time.Now().Before(deadline) && !done.full() {
-		if err := comeOnce(h, topic, group, done); err != nil {
+		came, err := comeOnce(h, topic, group, wait, done)
+		if err != nil {
 			return err
+		}
+		if came {
+			wait = h.cfg.Quiet
+		} else { // perhaps it takes longer until anything can come at all
+			wait = min(2*wait, 16*h.cfg.Quiet)
 		}
 	}
 	if !done.full() {
@@ -174,42 +180,43 @@ func comeAndGo(h *harness, topic, group string, done *ledger) error {
 	return nil
 }
 
-// comeOnce subscribes, acknowledges two of each three deliveries that come, and closes with the others unsettled.
-func comeOnce(h *harness, topic, group string, done *ledger) (err error) {
+// comeOnce subscribes, acknowledges two of each three deliveries that come, and closes with the others unsettled. It reports
+// whether any came.
+func comeOnce(h *harness, topic, group string, wait time.Duration, done *ledger) (came bool, err error) {
 	sub, err := h.tr.Subscribe(h.Context(), transport.SubscribeConfig{Topic: topic, Group: group, Prefetch: 12})
 	if err != nil {
-		return fmt.Errorf("in Subscribe: %w", err)
+		return false, fmt.Errorf("in Subscribe: %w", err)
 	}
 	defer func() {
 		if closed := sub.Close(); err == nil && closed != nil {
 			err = fmt.Errorf("in Subscription.Close: %w", closed)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(h.Context(), h.cfg.Quiet)
+	ctx, cancel := context.WithTimeout(h.Context(), wait)
 	defer cancel()
 	ds, err := sub.Receive(ctx, 12)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil // the others have it all
+		return false, nil // the others have it all
 	}
 	if err != nil {
-		return fmt.Errorf("in Receive: %w", err)
+		return false, fmt.Errorf("in Receive: %w", err)
 	}
 	for i, d := range ds {
 		done.mu.Lock()
 		again := done.acked[d.ID]
 		done.mu.Unlock()
 		if again {
-			return fmt.Errorf("%s was acknowledged, and came again", h.label(d.ID))
+			return true, fmt.Errorf("%s was acknowledged, and came again", h.label(d.ID))
 		}
 		if i%3 == 2 {
 			continue
 		}
 		if err := sub.Settle(h.Context(), []transport.Settlement{{Tag: d.Tag, Outcome: transport.Ack}}); err != nil {
-			return fmt.Errorf("in Settle: %w", err)
+			return true, fmt.Errorf("in Settle: %w", err)
 		}
 		done.mu.Lock()
 		done.acked[d.ID] = true
 		done.mu.Unlock()
 	}
-	return nil
+	return true, nil
 }
