@@ -6,25 +6,16 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
-	_ "unsafe" // for linkname
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
 
+	"github.com/postbus/postbus/internal/acceptance"
 	"github.com/postbus/postbus/internal/testservices"
 	"github.com/postbus/postbus/transport"
 	"github.com/postbus/postbus/transport/rabbitmq"
 	"github.com/postbus/postbus/transport/watermill"
 )
-
-// watermillTimeout is how long Watermill's suite waits for what must come. Its own build tag for slow machines, which sets
-// no more than this, would have the whole program compiled once more.
-//
-//go:linkname watermillTimeout github.com/ThreeDotsLabs/watermill/pubsub/tests.defaultTimeout
-var watermillTimeout time.Duration
-
-func init() { watermillTimeout *= 8 }
 
 // The broker of testWatermillReconnects, and the command that restarts it, an argument a line.
 const (
@@ -54,7 +45,7 @@ func TestWatermillAccepts(t *testing.T) {
 		}
 		return watermill.NewPublisher(tr), sub
 	}
-	tests.TestPubSub(t, tests.Features{
+	acceptance.Run(t, tests.Features{
 		ConsumerGroups:                      true,
 		Persistent:                          true,
 		GuaranteedOrder:                     true,

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
+	"github.com/postbus/postbus/internal/acceptance"
 	"github.com/postbus/postbus/transport/memory"
 	"github.com/postbus/postbus/transport/watermill"
 )
@@ -30,7 +31,7 @@ func TestWatermillAccepts(t *testing.T) {
 				}
 				return watermill.NewPublisher(server), sub
 			}
-			tests.TestPubSub(t, tests.Features{
+			acceptance.Run(t, tests.Features{
 				ConsumerGroups:      true,
 				ExactlyOnceDelivery: exactlyOnce,
 				GuaranteedOrder:     true,

@@ -6,6 +6,7 @@ import (
 	wm "github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
 
+	"github.com/postbus/postbus/internal/acceptance"
 	"github.com/postbus/postbus/transport"
 	"github.com/postbus/postbus/transport/watermill"
 )
@@ -28,7 +29,7 @@ func Accept(t *testing.T, open func(t testing.TB) transport.Transport) {
 		return watermill.NewPublisher(tr), sub
 	}
 	features := tests.Features{ConsumerGroups: true, Persistent: true, GuaranteedOrder: true, ForceShort: raceDetector}
-	tests.TestPubSub(t, features, func(t *testing.T) (wm.Publisher, wm.Subscriber) { return inGroup(t, "group") }, inGroup)
+	acceptance.Run(t, features, func(t *testing.T) (wm.Publisher, wm.Subscriber) { return inGroup(t, "group") }, inGroup)
 
 	// A group of its own for each subscriber.
 	features.NewSubscriberReceivesOldMessages = true
