@@ -32,5 +32,5 @@ func TestLog(t *testing.T) {
 }
 
 func conformanceURL(t testing.TB) string {
-	return database(t) + "?payload=bytea&lease=1s&pool_max_conns=4"
+	return database(t) + "?payload=bytea&lease=3s&pool_max_conns=4"
 }

