@@ -51,7 +51,7 @@ func TestPasswordFile(t *testing.T) {
 	write(right)
 	var logged lockedBuffer
 	tr := openQuiet(t, u.String(), func(c *rabbitmq.Config) {
-		c.PasswordFile, c.ConnectTimeout = file, 5*time.Second
+		c.PasswordFile, c.ConnectTimeout = file, 15*time.Second
 		c.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	topic := unique(t)
@@ -69,7 +69,7 @@ func TestPasswordFile(t *testing.T) {
 		t.Errorf("down since %v, and cut at %v", down.Since, before)
 	}
 	refused := tr.Publish(t.Context(), topic, messages("m", 1))
-	if refused == nil || !strings.Contains(refused.Error(), "not connected for 5s") || !strings.Contains(refused.Error(), "wrong password") {
+	if refused == nil || !strings.Contains(refused.Error(), "not connected for 15s") || !strings.Contains(refused.Error(), "wrong password") {
 		t.Errorf("publish while the password is refused: %v", refused)
 	}
 	write(right)

@@ -207,7 +207,7 @@ func TestStopWhileBlocked(t *testing.T) {
 		t.Errorf("Publish while the broker held publishers up: %v", err)
 	}
 	tr.Close()
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("Stop and Close took %v while the broker blocked", took)
 	}
 	p.cut() // the broker has not heard of the end
