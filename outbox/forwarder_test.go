@@ -91,20 +91,31 @@ func scheduled(t *testing.T, f *fixture, box *outbox.Box, r *target) {
 	t.Helper()
 	begin := time.Now()
 	const delay = 700 * time.Millisecond
-	f.commit(t, box, bus.After(delay, order("later", 1)), bus.After(delay, order("cancelled", 1)), order("now", 1))
-	tx := f.begin()
-	if found, err := box.In(tx).Cancel(t.Context(), "cancelled1"); err != nil || !found {
-		t.Fatalf("cancel: %v, %v", found, err)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	f.commit(t, box, bus.After(delay, order("later", 1)), order("now", 1))
 	r.want(t, "orders now1", "orders later1")
 	if took := time.Since(begin); took < delay {
 		t.Errorf("came after %v, want %v", took, delay)
 	}
 	if m := r.msgs[1]; m.NotBefore.Before(begin.Add(delay)) || m.NotBefore.After(time.Now()) {
 		t.Errorf("it was due at %v, says the message", m.NotBefore)
+	}
+	for in, n := delay, 1; ; in, n = 4*in, n+1 { // until it is in time
+		f.commit(t, box, bus.After(in, order("cancelled", n)), bus.After(in, order("last", n)))
+		tx := f.begin()
+		found, err := box.In(tx).Cancel(t.Context(), fmt.Sprint("cancelled", n))
+		if err := errors.Join(err, tx.Commit()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the one that was not cancelled", func() bool { return slices.Contains(r.all(), fmt.Sprint("orders last", n)) })
+		if found {
+			if slices.Contains(r.all(), fmt.Sprint("orders cancelled", n)) {
+				t.Error("an event came that had been cancelled")
+			}
+			break
+		}
+		if n == 4 {
+			t.Fatal("what waits for its time cannot be cancelled")
+		}
 	}
 	if found, err := box.Cancel(t.Context(), "later1"); err != nil || found {
 		t.Errorf("cancel of what has come: %v, %v", found, err)
@@ -153,23 +164,25 @@ func TestForwarders(t *testing.T) {
 		var all []*outbox.Forwarder
 		for range 3 {
 			b := outbox.New(f.open(), outbox.Config{Logger: quiet})
-			all = append(all, forward(t, b, &r, outbox.ForwarderConfig{Lease: time.Second}))
+			all = append(all, forward(t, b, &r, outbox.ForwarderConfig{Lease: 3 * time.Second}))
 		}
 		send := func(n int) {
 			f.commit(t, box, order("a", n))
 			eventually(t, fmt.Sprintf("message %d", n), func() bool { return slices.Contains(r.all(), fmt.Sprintf("orders a%d", n)) })
 		}
 		send(1)
-		active := func() *outbox.Forwarder {
-			for _, fw := range all {
-				if b, err := fw.Backlog(t.Context()); err != nil {
-					t.Fatal(err)
-				} else if b.Active {
-					return fw
+		active := func() (who *outbox.Forwarder) {
+			eventually(t, "one is active", func() bool {
+				for _, fw := range all {
+					if b, err := fw.Backlog(t.Context()); err != nil {
+						t.Fatal(err)
+					} else if b.Active {
+						who = fw
+					}
 				}
-			}
-			t.Fatal("nobody is active")
-			return nil
+				return who != nil
+			})
+			return who
 		}
 		first := active()
 		stopForwarder(t, first)

@@ -156,7 +156,7 @@ func TestBadInput(t *testing.T) {
 		def := simple()
 		def.Steps[0].Retry.Attempts = 2
 		def.Steps[0].Do = func(context.Context, *saga.Run[order]) error { <-release; return nil }
-		p := f.start(saga.Config{Sagas: []saga.Saga{def}, AttemptTimeout: 50 * time.Millisecond}, nil)
+		p := f.start(saga.Config{Sagas: []saga.Saga{def}, AttemptTimeout: 500 * time.Millisecond}, nil)
 		p.publish(placed{"o1"})
 		i := p.until("checkout", "o1", saga.Compensated)
 		if !strings.Contains(i.Error, "timed out") {

@@ -125,7 +125,7 @@ func runsToItsEnd(t *testing.T, url string) {
 		if got != "o-1" {
 			t.Errorf("shipped %q", got)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		i, err := o.Get(t.Context(), "checkout", "o-1")
 		t.Fatalf("nothing is shipped: %+v, %v", i, err)
 	}
