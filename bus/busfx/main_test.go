@@ -61,7 +61,7 @@ func (j *journal) inOrder(t *testing.T, want ...string) {
 
 func (j *journal) await(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !slices.Contains(j.all(), want); {
+	for deadline := time.Now().Add(time.Minute); !slices.Contains(j.all(), want); {
 		if time.Now().After(deadline) {
 			t.Fatalf("journal %q has no %q", j.all(), want)
 		}

@@ -41,7 +41,7 @@ const (
 	// attempts is how many deliveries of a message may fail.
 	attempts = 3
 	// patience bounds what must happen.
-	patience = 3 * time.Minute
+	patience = 7 * time.Minute
 )
 
 // deaths are what a handler can do to its process, besides returning an error, by the name of the message that has it

@@ -38,9 +38,9 @@ func TestALeaseEnds(t *testing.T) {
 	inStores(t, func(t *testing.T, cfg dedup.Config) {
 		d := dedup.New(cfg)
 		must(t, d.Prepare(t.Context()))
+		begin, calls := time.Now(), 0
 		exec(t, cfg.Store, "INSERT INTO postbus_dedup (grp, id, owner, at_ms) VALUES ('billing', '\nm-1', 'dead', "+
 			sqltext.Now(cfg.Store.Dialect())+" + 300)")
-		begin, calls := time.Now(), 0
 		must(t, deliver(t.Context(), d.Middleware(func(context.Context, *bus.Delivery) error { calls++; return nil }), "billing", "m-1"))
 		if took := time.Since(begin); took < 200*time.Millisecond || calls != 1 {
 			t.Errorf("handled %d times, after %v", calls, took)

@@ -19,7 +19,7 @@ func TestHammer(t *testing.T) {
 	t.Parallel()
 	const publishers, each, groups, consumers = 4, 300, 3, 3
 	tr := open(t, memory.Config{Capacity: 16})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var acked [groups]sync.Map
 	var done atomic.Int64
