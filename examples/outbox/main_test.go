@@ -45,17 +45,13 @@ func TestTheBooksBalance(t *testing.T) {
 }
 
 func balance(t *testing.T, store, transport string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := freeAddress(t)
 	taken := map[string]int64{}
 	unsure := int64(0) // orders without an answer, which may have been taken
 	for life := range lives {
 		kill := start(t, address, store, transport)
-		for end := time.Now().Add(rand.N(200 * time.Millisecond)); time.Now().Before(end); {
+		before, begun, lasts := len(taken), time.Now(), rand.N(200*time.Millisecond)
+		for time.Since(begun) < lasts || len(taken) == before && time.Since(begun) < time.Minute {
 			id, cents := fmt.Sprintf("o-%d-%d", life, len(taken)), 100+rand.Int64N(900)
 			if post(address, id, cents) {
 				taken[id] = cents
@@ -100,6 +96,20 @@ func balance(t *testing.T, store, transport string) {
 	if len(taken) < lives {
 		t.Errorf("%d orders in %d lives: the service did nothing", len(taken), lives)
 	}
+}
+
+// freeAddress returns one that stays free while the service is dead: below the ports that clients are given.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 22000+rand.IntN(10000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // start runs the service until kill is called.

@@ -79,7 +79,7 @@ func TestBinary(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		result{cmd.ProcessState.ExitCode(), stdout.String(), ""}.expect(t, exitInterrupted, "FAILED: interrupted", "shipped                   2", "The books balance.")
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			t.Errorf("it took %v to end", took)
 		}
 	})

@@ -14,7 +14,7 @@ import (
 func overRestartedBroker(t *testing.T, store string) {
 	t.Helper()
 	s := testservices.Private(t, "rabbitmq")
-	cmd := exec.CommandContext(t.Context(), built(t), "--rate", "40", "--patience", "2m")
+	cmd := exec.CommandContext(t.Context(), built(t), "--rate", "20", "--patience", "2m")
 	cmd.Env = append(os.Environ(), "POSTBUS_TRANSPORT="+s.URL+"?single-active-consumer=true&connect_timeout=60s", "POSTBUS_STORE="+store)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
