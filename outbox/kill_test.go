@@ -18,8 +18,12 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// kills is how often the process is killed at random, per database.
-const kills = 200
+// kills is how often the process is killed at random, per database; on a machine that takes longer than killing for that,
+// a quarter may have to do.
+const (
+	kills   = 200
+	killing = time.Minute
+)
 
 // TestKill kills a process at each point, and then at random, again and again; after that the books must be in order.
 func TestKill(t *testing.T) {
@@ -40,7 +44,7 @@ func (f *killed) killAndAudit(kills int) {
 			f.kill(job{Point: point, Times: times})
 		}
 	}
-	for range kills {
+	for n, begun := 0, time.Now(); n < kills && (n < kills/4 || time.Since(begun) < killing); n++ {
 		f.kill(job{})
 	}
 	b := f.settle()
