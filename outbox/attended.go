@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/postbus/postbus/store"
@@ -31,21 +32,34 @@ func (b *Box) attended(now time.Time) (ask bool) {
 	return false
 }
 
-// warnUnattended warns if no process forwards. It waits for no connection: the caller's transaction may have the last one.
+// warnUnattended warns if no process forwards. If that is not known, it is found out later.
 func (b *Box) warnUnattended(ctx context.Context) {
+	owned, err := b.owned(ctx)
+	switch {
+	case err != nil:
+		b.mu.Lock()
+		b.askAt = time.Time{}
+		b.mu.Unlock()
+	case !owned:
+		b.cfg.Logger.Warn("outbox: events wait, for no Forwarder runs, neither in this process nor in another: start one, "+
+			"or set Config.Transport if the bus is on this database", "outbox", b.cfg.Name)
+	}
+}
+
+var errNoConnection = errors.New("outbox: all connections are in use")
+
+// owned reports whether a process forwards. It waits for no connection: the caller's transaction may have the last one.
+func (b *Box) owned(ctx context.Context) (bool, error) {
 	if s := b.db.SQL().Stats(); s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
-		return
+		return false, errNoConnection
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardAsking)
 	defer cancel()
 	owned, err := b.log.Owned(ctx, b.cfg.Name)
 	if err == nil && !owned && b.db.Dialect() == store.Postgres { // one with Tail has the slot instead
-		owned, err = b.tailed(ctx)
+		return b.tailed(ctx)
 	}
-	if err == nil && !owned {
-		b.cfg.Logger.Warn("outbox: events wait, for no Forwarder runs, neither in this process nor in another: start one, "+
-			"or set Config.Transport if the bus is on this database", "outbox", b.cfg.Name)
-	}
+	return owned, err
 }
 
 // tailed reports whether somebody reads the replication slot of a Forwarder with Tail.

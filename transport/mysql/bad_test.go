@@ -8,6 +8,8 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
+	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport/mysql"
 )
@@ -30,8 +32,8 @@ func TestBadURLs(t *testing.T) {
 // TestMissingTableHidesNoOther: the heads of other topics are known.
 func TestMissingTableHidesNoOther(t *testing.T) {
 	t.Parallel()
-	rawURL := database(t)
-	open(t, rawURL) // makes the tables of the log
+	rawURL := testdb.New(t, testservices.MySQL(t)) // no other test makes the table again
+	open(t, rawURL)                                // makes those of the log
 	db, err := store.Open(t.Context(), rawURL)
 	if err != nil {
 		t.Fatal(err)
