@@ -23,6 +23,10 @@ var postgresParams = []string{
 // connectTimeout bounds connecting where the URL does not say.
 const connectTimeout = 5 * time.Second
 
+// pingTimeout is how long a connection that was idle may take for a sign of life, before another one is taken: after a
+// failure of the network or of the server's machine, all are silent.
+const pingTimeout = 2 * time.Second
+
 func postgres(u *url.URL, r *params.Reader) (Target, error) {
 	pass := url.Values{}
 	for _, name := range postgresParams {
@@ -44,6 +48,7 @@ func postgres(u *url.URL, r *params.Reader) (Target, error) {
 		if !pass.Has("pool_max_conns") {
 			cfg.MaxConns = 8
 		}
+		cfg.PingTimeout = pingTimeout
 		pool, err := pgxpool.NewWithConfig(ctx, cfg)
 		if err != nil {
 			return Handle{}, err

@@ -18,7 +18,8 @@ const (
 	moveLimit = 500
 	// movePause is the longest time between looks for delayed messages that another process left behind.
 	movePause = time.Second
-	// moveTimeout bounds one such transaction: a table that somebody has locked must not hold up other topics.
+	// moveTimeout bounds one such transaction, for a table that somebody has locked must not hold up other topics, and one
+	// look, for a connection can fall silent.
 	moveTimeout = 5 * time.Second
 	// moveTries is how often one that loses against others runs.
 	moveTries = 5
@@ -68,20 +69,7 @@ func (l *Log) moveDue() {
 
 // once returns how many messages it moved or put off, and when the next is due, 0 if none waits.
 func (m *mover) once(ctx context.Context) (moved int, due int64, err error) {
-	l := m.l
-	var next sql.NullInt64
-	var now int64
-	asked := time.Now()
-	others, args := m.others()
-	q := "SELECT " + l.d.Now() + ", (SELECT MIN(due_ms) FROM postbus_later WHERE grp = ?" + others + ")"
-	if err := l.db.QueryRowContext(ctx, l.d.Bind(q), append([]any{""}, args...)...).Scan(&now, &next); err != nil {
-		return 0, 0, err
-	}
-	l.clock.answered(asked, now)
-	if !next.Valid || next.Int64 > now {
-		return 0, next.Int64, nil
-	}
-	topics, err := m.due(ctx)
+	topics, due, err := m.look(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -92,7 +80,28 @@ func (m *mover) once(ctx context.Context) (moved int, due int64, err error) {
 		}
 		moved += n
 	}
-	return moved, 0, nil
+	return moved, due, nil
+}
+
+// look returns the topics of messages that are due or, if none is, when the next one is; 0 if none waits.
+func (m *mover) look(ctx context.Context) (topics []string, due int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	l := m.l
+	var next sql.NullInt64
+	var now int64
+	asked := time.Now()
+	others, args := m.others()
+	q := "SELECT " + l.d.Now() + ", (SELECT MIN(due_ms) FROM postbus_later WHERE grp = ?" + others + ")"
+	if err := l.db.QueryRowContext(ctx, l.d.Bind(q), append([]any{""}, args...)...).Scan(&now, &next); err != nil {
+		return nil, 0, err
+	}
+	l.clock.answered(asked, now)
+	if !next.Valid || next.Int64 > now {
+		return nil, next.Int64, nil
+	}
+	topics, err = m.due(ctx)
+	return topics, 0, err
 }
 
 // others is a condition on rows of postbus_later: that they are of topics that may be tried.

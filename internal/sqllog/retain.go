@@ -48,13 +48,17 @@ func (l *Log) Sweep(ctx context.Context, topic string) error {
 }
 
 func (l *Log) sweep(ctx context.Context, t *Topic, retention time.Duration) error {
-	least, found, err := l.d.LowestOffset(ctx, t)
+	asking, cancel := context.WithTimeout(ctx, ioTimeout)
+	least, found, err := l.d.LowestOffset(asking, t)
+	cancel()
 	if err != nil || !found {
 		return err // what no group has handled is kept
 	}
 	for {
 		cutoff := time.UnixMilli(l.clock.now()).Add(-retention)
-		n, err := l.d.DeleteThrough(ctx, t, least, cutoff, retainBatch)
+		deleting, cancel := context.WithTimeout(ctx, ioTimeout)
+		n, err := l.d.DeleteThrough(deleting, t, least, cutoff, retainBatch)
+		cancel()
 		if err != nil || n < retainBatch {
 			return err
 		}

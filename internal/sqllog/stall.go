@@ -1,6 +1,9 @@
 package sqllog
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // stallRepeat is the least time between two warnings about one topic.
 const stallRepeat = time.Minute
@@ -10,7 +13,9 @@ func (l *Log) watchStalls() {
 	warned := map[string]time.Time{}
 	for sleep(l.ctx, max(l.cfg.StallAfter/2, 10*time.Millisecond)) {
 		for t, after := range l.reading() {
-			stall, err := l.d.Stall(l.ctx, t, after)
+			ctx, cancel := context.WithTimeout(l.ctx, ioTimeout)
+			stall, err := l.d.Stall(ctx, t, after)
+			cancel()
 			if err != nil || stall == nil || stall.Age < l.cfg.StallAfter || time.Since(warned[t.Name]) < stallRepeat {
 				continue
 			}

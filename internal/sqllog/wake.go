@@ -1,6 +1,7 @@
 package sqllog
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -84,7 +85,10 @@ func (l *Log) sendNotices() {
 		}
 		clear(l.pending)
 		l.noticesMu.Unlock()
-		if err := l.d.Notify(l.ctx, texts); err != nil && l.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(l.ctx, ioTimeout)
+		err := l.d.Notify(ctx, texts)
+		cancel()
+		if err != nil && l.ctx.Err() == nil {
 			l.cfg.Logger.Debug("postbus: a notice was not sent", "driver", l.d.Name(), "error", err)
 		}
 		if !sleep(l.ctx, noticePause) {

@@ -10,7 +10,9 @@ import (
 func Watch(ctx context.Context, every time.Duration, heads func(context.Context) (map[string]int64, error), ready func(), heard func(string)) error {
 	var last map[string]int64
 	for sleep(ctx, every) {
-		now, err := heads(ctx)
+		asking, cancel := context.WithTimeout(ctx, ioTimeout)
+		now, err := heads(asking)
+		cancel()
 		if err != nil {
 			return err
 		}

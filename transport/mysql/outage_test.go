@@ -5,6 +5,7 @@ import (
 
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 )
 
 func TestServerGoesAwayAndComesBack(t *testing.T) {
@@ -16,4 +17,9 @@ func TestServerGoesAwayAndComesBack(t *testing.T) {
 func TestServerIsNotThere(t *testing.T) {
 	t.Parallel()
 	sqllogtest.Unreachable(t, func(address string) string { return "mysql://u:secret@" + address + "/x" })
+}
+
+func TestSilentConnectionsAreGivenUp(t *testing.T) {
+	t.Parallel()
+	sqllogtest.Silence(t, testdb.New(t, testservices.MySQL(t)))
 }

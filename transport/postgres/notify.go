@@ -5,12 +5,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postbus/postbus/store"
 )
 
 // channel carries the names of topics that have new messages. All programs on a database share it.
 const channel = "postbus"
+
+// A connection that only listens does not notice that it has fallen silent: after listenCheck without a notice the server
+// is asked for a sign of life, which may take listenPatience.
+const listenCheck, listenPatience = 30 * time.Second, 10 * time.Second
 
 // Listen makes a connection beside the pool, so that a small pool is not short of one, as the pool makes its own.
 func (d *dialect) Listen(ctx context.Context, _ time.Duration, ready func(), heard func(string)) error {
@@ -36,11 +41,22 @@ func (d *dialect) Listen(ctx context.Context, _ time.Duration, ready func(), hea
 	}
 	ready()
 	for {
-		n, err := c.WaitForNotification(ctx)
-		if err != nil {
+		wait, cancel := context.WithTimeout(ctx, listenCheck)
+		n, err := c.WaitForNotification(wait)
+		cancel()
+		switch {
+		case err == nil:
+			heard(n.Payload)
+		case ctx.Err() != nil || !pgconn.Timeout(err):
 			return err
+		default:
+			asking, cancel := context.WithTimeout(ctx, listenPatience)
+			err := c.Ping(asking)
+			cancel()
+			if err != nil {
+				return err
+			}
 		}
-		heard(n.Payload)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -28,4 +29,9 @@ func TestReadOnly(t *testing.T) {
 	}
 	tr := open(t, withQuery(rawURL, "options=-c%20default_transaction_read_only%3Don"))
 	sqllogtest.ReadOnly(t, tr, topic)
+}
+
+func TestSilentConnectionsAreGivenUp(t *testing.T) {
+	t.Parallel()
+	sqllogtest.Silence(t, testdb.New(t, testservices.Postgres(t)))
 }
