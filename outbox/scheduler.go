@@ -93,8 +93,12 @@ func between(ctx context.Context, start, stop func(context.Context) error) error
 	return stop(context.WithoutCancel(ctx))
 }
 
-// scheduleRetry is the pause after an error.
-const scheduleRetry = time.Second
+const (
+	// scheduleRetry is the pause after an error.
+	scheduleRetry = time.Second
+	// fireTimeout bounds one look at a schedule, for the connection can have fallen silent.
+	fireTimeout = 5 * time.Second
+)
 
 func (s *Scheduler) loop(ctx context.Context) {
 	defer close(s.done)
@@ -116,7 +120,10 @@ func (s *Scheduler) loop(ctx context.Context) {
 			if time.Now().Before(r.wake) {
 				continue
 			}
-			if err := s.box.fire(ctx, r); err != nil && ctx.Err() == nil {
+			firing, cancel := context.WithTimeout(ctx, fireTimeout)
+			err := s.box.fire(firing, r)
+			cancel()
+			if err != nil && ctx.Err() == nil {
 				s.box.cfg.Logger.Warn("outbox: a recurring event is late", "error", err)
 				r.wake = time.Now().Add(scheduleRetry)
 				if bus.IsPermanent(err) {

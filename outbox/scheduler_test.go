@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/internal/testservices"
 	"github.com/postbus/postbus/outbox"
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -50,6 +52,33 @@ func TestScheduler(t *testing.T) {
 			seen[m.ID] = true
 		}
 	})
+}
+
+// TestSchedulerOverSilence: a connection that falls silent within a transaction is given up, and ticks go on over another
+// one.
+func TestSchedulerOverSilence(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.MySQL)
+	silencer := testservices.NewSilencer(t, f.url)
+	far := *f
+	far.url = silencer.URL
+	var silence sync.Once
+	s, err := outbox.NewScheduler(outbox.New(far.open(), outbox.Config{Logger: quiet}), outbox.Recurring{Name: "second", Cron: "@every 1s",
+		Event: func(at time.Time) bus.Event {
+			silence.Do(silencer.Silence)
+			return ticked{at}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ticks after the silence", func() bool { return f.count("SELECT COUNT(*) FROM "+f.outboxTable()) > 1 })
+	silencer.Close()
+	if err := s.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestSchedulerMissedTicks: after a time without any instance one tick is made up for, the last.

@@ -66,10 +66,15 @@ func (t *tailTable) decode(text func(column string) []byte) (tailRow, error) {
 	return r, err
 }
 
+// tableTimeout bounds one statement, for its connection can have fallen silent.
+const tableTimeout = 15 * time.Second
+
 // all returns where the first rows are, as of now, in the order in which they were written. Who publishes of one key waits
 // for the commit of who did before, if the order is to mean anything: then the offsets tell it, and ids of transactions, by
 // which the index is, tell who wrote anything first.
 func (t *tailTable) all(ctx context.Context, limit int) ([]sqllog.Pos, error) {
+	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
+	defer cancel()
 	rows, err := t.db.QueryContext(ctx, `SELECT transaction_id::text, "offset" FROM `+t.name+` ORDER BY "offset" LIMIT $1`, limit)
 	if err != nil {
 		return nil, err
@@ -108,6 +113,8 @@ func (t *tailTable) rows(ctx context.Context, where string, args ...any) ([]tail
 		}
 	}
 	all := append([]string{"transaction_id", "offset"}, t.columns...)
+	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
+	defer cancel()
 	rows, err := t.db.QueryContext(ctx, q+" FROM "+t.name+" WHERE "+where, args...)
 	if err != nil {
 		return nil, err
@@ -136,8 +143,10 @@ func (t *tailTable) rows(ctx context.Context, where string, args ...any) ([]tail
 func (t *tailTable) await(ctx context.Context, txs []string) error {
 	for {
 		var seen bool
-		err := t.db.QueryRowContext(ctx, "SELECT bool_and(pg_visible_in_snapshot(x::xid8, pg_current_snapshot())) FROM unnest($1::text[]) x",
+		asking, cancel := context.WithTimeout(ctx, tableTimeout)
+		err := t.db.QueryRowContext(asking, "SELECT bool_and(pg_visible_in_snapshot(x::xid8, pg_current_snapshot())) FROM unnest($1::text[]) x",
 			txs).Scan(&seen)
+		cancel()
 		if err != nil || seen {
 			return err
 		}
@@ -180,7 +189,9 @@ func (t *tailTable) delete(ctx context.Context, at []sqllog.Pos) error {
 	}
 	txs, offs := positions(at)
 	for first := true; ; first = false {
-		res, err := t.db.ExecContext(ctx, "DELETE FROM "+t.name+" WHERE "+atPositions, txs, offs)
+		deleting, cancel := context.WithTimeout(ctx, tableTimeout)
+		res, err := t.db.ExecContext(deleting, "DELETE FROM "+t.name+" WHERE "+atPositions, txs, offs)
+		cancel()
 		if err != nil {
 			return err
 		}

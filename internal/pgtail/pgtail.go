@@ -40,8 +40,9 @@ type Config struct {
 
 // Tail reads one table. Its methods may be called concurrently.
 type Tail struct {
-	db  *sql.DB
-	cfg Config
+	db      *sql.DB
+	cfg     Config
+	silence time.Duration
 }
 
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
@@ -51,7 +52,7 @@ func New(db *sql.DB, cfg Config) (*Tail, error) {
 	if !slotName.MatchString(cfg.Name) {
 		return nil, fmt.Errorf("replication slot %q: a name must be lower-case letters, digits and underscores, at most 63", cfg.Name)
 	}
-	return &Tail{db, cfg}, nil
+	return &Tail{db, cfg, silence}, nil
 }
 
 // Prepare makes the publication and the slot, or checks those that there are. A slot whose write-ahead log the server
@@ -64,7 +65,10 @@ func (t *Tail) Prepare(ctx context.Context) error {
 	}
 	defer conn.Close()
 	var level string
-	if err := conn.QueryRowContext(ctx, "SHOW wal_level").Scan(&level); err != nil {
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	err = conn.QueryRowContext(asking, "SHOW wal_level").Scan(&level)
+	cancel()
+	if err != nil {
 		return err
 	}
 	if err := checkLevel(level); err != nil {
@@ -164,6 +168,8 @@ func (t *Tail) Drop(ctx context.Context) error {
 
 // End returns the present end of the write-ahead log: what commits later has a greater LSN.
 func (t *Tail) End(ctx context.Context) (LSN, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	var text string
 	if err := t.db.QueryRowContext(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
 		return 0, err
@@ -180,11 +186,16 @@ func (t *Tail) busy(err error) error {
 	return err
 }
 
-// senderTimeout is after how long the server gives up a reader that it does not hear, and lets another one begin;
-// statusEvery is how often the reader says where it is.
 const (
+	// senderTimeout is after how long the server gives up a reader that it does not hear, and lets another one begin.
 	senderTimeout = 8 * time.Second
-	statusEvery   = 2 * time.Second
+	// silence is after how long a reader gives up a server that it does not hear. Some say nothing while they work through
+	// a large transaction.
+	silence = 30 * time.Second
+	// statusEvery is how often the reader says where it is, and asks for an answer.
+	statusEvery = 2 * time.Second
+	// askTimeout bounds a question that the server answers at once, for its connection can have fallen silent.
+	askTimeout = 15 * time.Second
 )
 
 // connect opens a connection for replication, to where db leads.

@@ -50,6 +50,7 @@ func TestTail(t *testing.T) {
 		"foreign":  testForeign,
 		"at once":  testAtOnce,
 		"idle":     testIdle,
+		"silent":   testSilent,
 		"given up": testLost, // it changes a setting of the server, to which the others are blind
 	} {
 		t.Run(name, func(t *testing.T) { f(t, newFixture(t, server.URL, "t_"+strings.ReplaceAll(name, " ", "_"))) })
@@ -60,6 +61,7 @@ func TestTail(t *testing.T) {
 type fixture struct {
 	*Tail
 	db    *sql.DB
+	url   string
 	table string
 }
 
@@ -70,7 +72,7 @@ func newFixture(t *testing.T, url, table string) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	f := &fixture{db: db, table: table}
+	f := &fixture{db: db, url: url, table: table}
 	f.exec(t, "CREATE TABLE "+table+" (n bigint, note text)")
 	if f.Tail, err = New(db, Config{Name: table, Table: table, Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
@@ -316,6 +318,39 @@ func testIdle(t *testing.T, f *fixture) {
 		n, err := f.Slot(t.Context())
 		return err == nil && n.Retained < 1<<20
 	})
+}
+
+// testSilent: a server that says nothing any more is given up, and one that has nothing to say is not.
+func testSilent(t *testing.T, f *fixture) {
+	f.prepare(t)
+	s := testservices.NewSilencer(t, f.url)
+	defer s.Close()
+	db, err := sql.Open("pgx", s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	far := *f
+	far.Tail = &Tail{db, f.cfg, time.Minute}
+	r := far.read(t)
+	f.insert(t, 1, 1)
+	expect(t, r, "1")
+	said := s.Said()
+	eventually(t, "the server says that it is there", func() bool { return s.Said() > said+1 })
+	r.end(t)
+	f.free(t)
+	far.silence = time.Second
+	r = far.read(t)
+	eventually(t, "it has begun", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.begun })
+	s.Silence()
+	select {
+	case err := <-r.done:
+		if err == nil || !strings.Contains(err.Error(), "said nothing") {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("Run goes on")
+	}
 }
 
 // testLost: a slot that fell behind further than the server allows is made anew.

@@ -36,13 +36,15 @@ func (t *Tail) Run(ctx context.Context, begin func(context.Context) error, handl
 		defer cancel()
 		_ = conn.Close(late)
 	}()
-	err = pglogrepl.StartReplication(ctx, conn, t.cfg.Name, 0, pglogrepl.StartReplicationOptions{
+	starting, began := context.WithTimeout(ctx, askTimeout)
+	err = pglogrepl.StartReplication(starting, conn, t.cfg.Name, 0, pglogrepl.StartReplicationOptions{
 		PluginArgs: []string{"proto_version '1'", "publication_names '" + t.cfg.Name + "'"},
 	})
+	began()
 	if err != nil {
 		return t.busy(err)
 	}
-	s := &stream{conn: conn, relations: map[uint32]*pglogrepl.RelationMessage{}}
+	s := &stream{conn: conn, silence: t.silence, relations: map[uint32]*pglogrepl.RelationMessage{}}
 	s.changed = sync.NewCond(&s.mu)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -65,6 +67,8 @@ type stream struct {
 	relations map[uint32]*pglogrepl.RelationMessage
 	at        LSN  // of the transaction that is being read
 	open      bool // one is
+	heard     time.Time
+	silence   time.Duration // after it the server is given up
 
 	mu        sync.Mutex
 	changed   *sync.Cond
@@ -135,7 +139,11 @@ func (s *stream) settled() bool {
 // read takes what the server sends, and tells it what is handled.
 func (s *stream) read(ctx context.Context) error {
 	next := time.Now()
+	s.heard = next
 	for ctx.Err() == nil {
+		if time.Since(s.heard) > s.silence {
+			return fmt.Errorf("the server has said nothing for %v", s.silence)
+		}
 		if s.settled() || !time.Now().Before(next) {
 			if err := s.status(ctx); err != nil {
 				return err
@@ -151,6 +159,7 @@ func (s *stream) read(ctx context.Context) error {
 		case news:
 		case full:
 			<-wait.Done()
+			s.heard = time.Now() // nobody listened
 		default:
 			if err := s.receive(wait); err != nil && wait.Err() == nil && !pgconn.Timeout(err) {
 				cancel()
@@ -168,6 +177,7 @@ func (s *stream) receive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.heard = time.Now()
 	switch m := raw.(type) {
 	case *pgproto3.ErrorResponse:
 		return pgconn.ErrorResponseToPgError(m)
@@ -241,7 +251,7 @@ func (s *stream) status(ctx context.Context) error {
 	s.mu.Lock()
 	at := s.flushed
 	s.mu.Unlock()
-	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: at})
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: at, ReplyRequested: true})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -18,6 +19,7 @@ type Silencer struct {
 	target   string
 	wg       sync.WaitGroup
 	mu       sync.Mutex
+	said     atomic.Int64
 	silent   chan struct{} // closed to silence the connections that were made with it
 	conns    []net.Conn
 	closed   bool
@@ -40,6 +42,9 @@ func NewSilencer(t testing.TB, rawURL string) *Silencer {
 	t.Cleanup(s.Close)
 	return s
 }
+
+// Said returns how often the server has said something.
+func (s *Silencer) Said() int { return int(s.said.Load()) }
 
 // Close cuts all connections. Those who close theirs need not wait for the silent ones then.
 func (s *Silencer) Close() {
@@ -80,21 +85,23 @@ func (s *Silencer) accept() {
 			_, _ = client.Close(), server.Close()
 			continue
 		}
-		s.wg.Go(func() { pass(server, client, silent) })
-		s.wg.Go(func() { pass(client, server, silent) })
+		s.wg.Go(func() { pass(unlessSilent{server, silent, new(atomic.Int64)}, server, client) })
+		s.wg.Go(func() { pass(unlessSilent{client, silent, &s.said}, client, server) })
 	}
 }
 
-// pass copies until one of the two ends; once silent is closed, what it reads goes nowhere.
-func pass(to, from net.Conn, silent <-chan struct{}) {
+// pass copies until one of the two connections ends, and ends the other.
+func pass(w io.Writer, to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
-	_, _ = io.Copy(unlessSilent{to, silent}, from)
+	_, _ = io.Copy(w, from)
 }
 
+// unlessSilent writes nothing any more once silent is closed, and counts what it writes.
 type unlessSilent struct {
 	io.Writer
 	silent <-chan struct{}
+	writes *atomic.Int64
 }
 
 func (w unlessSilent) Write(p []byte) (int, error) {
@@ -102,6 +109,7 @@ func (w unlessSilent) Write(p []byte) (int, error) {
 	case <-w.silent:
 		return len(p), nil
 	default:
+		w.writes.Add(1)
 		return w.Writer.Write(p)
 	}
 }
