@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"time"
 
+	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/store"
 )
 
@@ -17,3 +19,22 @@ func Listen(ctx context.Context, db *store.DB, ready func(), heard func(topic st
 	}
 	return d.Listen(ctx, 0, ready, heard)
 }
+
+// ByNotices makes a transport whose groups look for messages when they hear a notice, and not before an hour is over.
+func ByNotices(ctx context.Context, db *store.DB) (*Transport, error) {
+	driver := logDriver
+	driver.New = func(ctx context.Context, db *store.DB, listen bool) (sqllog.Dialect, error) {
+		d, err := newDialect(ctx, db, listen)
+		return prompt{d}, err
+	}
+	l, err := driver.Use(ctx, db, sqllog.Options{Poll: time.Hour, Listen: true})
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{l}, nil
+}
+
+// prompt has nobody look again soon.
+type prompt struct{ sqllog.Dialect }
+
+func (prompt) Prompt() bool { return true }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport"
 	"github.com/postbus/postbus/transport/postgres"
 )
 
@@ -58,6 +60,64 @@ func TestNoticesAreHeard(t *testing.T) {
 			}
 			if err := <-end; !errors.Is(err, context.Canceled) {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestNoticesWakeGroups: what another handle publishes, in a transaction of its caller's or not, is received although no
+// group polls.
+func TestNoticesWakeGroups(t *testing.T) {
+	t.Parallel()
+	rawURL := database(t)
+	for name, send := range map[string]func(t *testing.T, db *sql.DB, tr *postgres.Transport, topic string){
+		"Publish": func(t *testing.T, _ *sql.DB, tr *postgres.Transport, topic string) { publish(t, tr, topic, "1") },
+		"PublishTx": func(t *testing.T, db *sql.DB, tr *postgres.Transport, topic string) {
+			tx, err := db.BeginTx(t.Context(), nil)
+			if err == nil {
+				err = tr.PublishTx(t.Context(), tx, topic, []transport.Message{{ID: "1", Payload: []byte("{}")}})
+			}
+			if err == nil {
+				err = tx.Commit()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, err := store.Open(t.Context(), rawURL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = db.Close() })
+			waiting, err := postgres.ByNotices(t.Context(), db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = waiting.Close() })
+			topic := sqllogtest.Unique("woken")
+			s := subscribe(t, waiting, topic, "g")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			received := make(chan error, 1)
+			go func() {
+				_, err := s.Receive(ctx, 1)
+				received <- err
+			}()
+			other, sender := open(t, rawURL).(*postgres.Transport), connect(t, rawURL)
+			for {
+				// A notice can come while an older transaction of another test holds the log back: the next one tells again.
+				send(t, sender, other, topic)
+				select {
+				case err := <-received:
+					if err != nil {
+						t.Error("nothing was received: ", err)
+					}
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
 			}
 		})
 	}
