@@ -100,6 +100,8 @@ func (d *dialect) Class(err error) sqllog.Class {
 	var e *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {
+	case errors.As(err, &connect): // before what the server answered then: it is starting, or has too many clients
+		return sqllog.NotSent
 	case errors.As(err, &e):
 		switch class := e.Code[:2]; {
 		case class == "22", class == "23", class == "54": // data, constraints, limits such as the depth of JSON
@@ -110,7 +112,7 @@ func (d *dialect) Class(err error) sqllog.Class {
 			return sqllog.Unknown
 		}
 		return sqllog.Refused
-	case errors.As(err, &connect), pgconn.SafeToRetry(err):
+	case pgconn.SafeToRetry(err):
 		return sqllog.NotSent
 	}
 	return sqllog.Unknown

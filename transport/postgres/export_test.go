@@ -11,6 +11,9 @@ import (
 // Crash ends t as the death of its process would.
 func Crash(t *Transport) { t.log.Crash() }
 
+// Class is what is known after an error.
+func Class(err error) sqllog.Class { return (&dialect{}).Class(err) }
+
 // Listen is what a transport on db does.
 func Listen(ctx context.Context, db *store.DB, ready func(), heard func(topic string)) error {
 	d, err := newDialect(ctx, db, true)

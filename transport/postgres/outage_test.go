@@ -1,12 +1,18 @@
 package postgres_test
 
 import (
+	"net"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/postbus/postbus/internal/sqllog"
 	"github.com/postbus/postbus/internal/sqllog/sqllogtest"
 	"github.com/postbus/postbus/internal/testservices"
 	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/transport"
+	"github.com/postbus/postbus/transport/postgres"
 )
 
 func TestServerGoesAwayAndComesBack(t *testing.T) {
@@ -34,4 +40,32 @@ func TestReadOnly(t *testing.T) {
 func TestSilentConnectionsAreGivenUp(t *testing.T) {
 	t.Parallel()
 	sqllogtest.Silence(t, testdb.New(t, testservices.Postgres(t)))
+}
+
+// TestServerThatStarts: what a server refuses while it starts was not published for certain.
+func TestServerThatStarts(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b := pgproto3.NewBackend(c, c)
+			if _, err := b.ReceiveStartupMessage(); err == nil {
+				b.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
+				_ = b.Flush()
+			}
+			_ = c.Close()
+		}
+	}()
+	_, err = pgconn.Connect(t.Context(), "postgres://u@"+l.Addr().String()+"/x?sslmode=disable")
+	if class := postgres.Class(err); err == nil || class != sqllog.NotSent {
+		t.Errorf("%v is of class %v", err, class)
+	}
 }
