@@ -41,6 +41,7 @@ func mySQL(u *url.URL, r *params.Reader) (Target, error) {
 		cfg.Net, cfg.Addr = "unix", socket
 	}
 	cfg.Logger = &mysql.NopLogger{}
+	cfg.DialFunc = dial
 	return Target{Dialect: "mysql", open: func(ctx context.Context) (Handle, error) {
 		if cfg.DBName == "" {
 			return Handle{}, fmt.Errorf("the URL names no database: mysql://user@host/DATABASE")

@@ -49,6 +49,7 @@ func postgres(u *url.URL, r *params.Reader) (Target, error) {
 			cfg.MaxConns = 8
 		}
 		cfg.PingTimeout = pingTimeout
+		cfg.ConnConfig.DialFunc = dial
 		pool, err := pgxpool.NewWithConfig(ctx, cfg)
 		if err != nil {
 			return Handle{}, err
