@@ -31,10 +31,11 @@ type connection struct {
 	blocked string
 	unblock chan struct{}
 	// admin guards what follows: what this connection has declared already, and the calls that use it.
-	admin    sync.Mutex
-	declared map[string]bool
-	shutting bool
-	calls    sync.WaitGroup
+	admin     sync.Mutex
+	declared  map[string]bool
+	declaring map[string]*declaration
+	shutting  bool
+	calls     sync.WaitGroup
 }
 
 // connect opens a connection. onBlocked is told about each change of blocked.
@@ -66,7 +67,7 @@ func connect(ctx context.Context, cfg *Config, at endpoint, role string, onBlock
 	// amqp091-go knows no context: a connection whose context ends during the handshake is closed under it.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	c := &connection{sock: &socket{Conn: raw}, done: make(chan struct{}), declared: map[string]bool{}}
+	c := &connection{sock: &socket{Conn: raw}, done: make(chan struct{}), declared: map[string]bool{}, declaring: map[string]*declaration{}}
 	properties := amqp.NewConnectionProperties()
 	properties.SetClientConnectionName(cfg.Name + " " + role)
 	c.Connection, err = amqp.Open(c.sock, amqp.Config{
@@ -191,21 +192,57 @@ func (c *connection) withChannel(ctx context.Context, f func(ch *amqp.Channel) e
 	})
 }
 
-// once runs declare unless this connection has done so under key.
+// declaration is one that is under way.
+type declaration struct {
+	done chan struct{}
+	err  error // once done
+}
+
+// once runs declare, on a channel of its own, unless this connection has done so under key. Whoever comes meanwhile waits
+// for the same: callers whose contexts end before the broker has answered must not each begin anew, until there are no
+// channels left.
 func (c *connection) once(ctx context.Context, key string, declare func(ch *amqp.Channel) error) error {
-	c.admin.Lock()
-	known := c.declared[key]
-	c.admin.Unlock()
-	if known {
-		return nil
-	}
-	if err := c.withChannel(ctx, declare); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	c.admin.Lock()
-	c.declared[key] = true
+	if c.declared[key] {
+		c.admin.Unlock()
+		return nil
+	}
+	d := c.declaring[key]
+	if d == nil {
+		if c.shutting {
+			c.admin.Unlock()
+			return amqp.ErrClosed
+		}
+		d = &declaration{done: make(chan struct{})}
+		c.declaring[key] = d
+		c.calls.Go(func() { c.declare(key, d, declare) })
+	}
 	c.admin.Unlock()
-	return nil
+	select {
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *connection) declare(key string, d *declaration, declare func(ch *amqp.Channel) error) {
+	ch, err := c.Channel()
+	if err == nil {
+		err = declare(ch)
+		_ = ch.Close()
+	}
+	c.admin.Lock()
+	delete(c.declaring, key)
+	if err == nil {
+		c.declared[key] = true
+	}
+	c.admin.Unlock()
+	d.err = err
+	close(d.done)
 }
 
 // fail closes the connection because of err, for which the broker closed a channel.

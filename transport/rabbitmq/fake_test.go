@@ -99,7 +99,7 @@ func (f *fake) serve(c net.Conn) {
 		case 1:
 			switch method := binary.BigEndian.Uint32(payload); method {
 			case connectionStartOk:
-				say(0, connectionTune, 7, 255, 0, 2, 0, 0, 0, 60)
+				say(0, connectionTune, 0, 16, 0, 2, 0, 0, 0, 60) // at most 16 channels
 			case connectionTuneOk, basicPublish, basicAck, channelCloseOk:
 			case connectionOpen:
 				say(0, connectionOpenOk, 0)

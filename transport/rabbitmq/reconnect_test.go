@@ -184,6 +184,24 @@ func TestUnconfirmedIsUnknown(t *testing.T) {
 	drain(t, subscribe(t, tr, topic, "g"), append(messages("known", 1), messages("lost", 3)...)...)
 }
 
+// TestImpatientCallersShareADeclaration: those who leave before the broker has answered do not use up the channels.
+func TestImpatientCallersShareADeclaration(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, newFake(t, 0).url)
+	tr := openQuiet(t, p.url, nil)
+	p.set(func() { p.mute = true })
+	for range 50 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		err := tr.Publish(ctx, "topic", messages("m", 1))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Publish: %v", err)
+		}
+	}
+	p.set(func() { p.mute = false })
+	publish(t, tr, "topic", messages("m", 1)...)
+}
+
 func TestTagsDieWithTheirChannel(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(*proxy, transport.Subscription){
