@@ -31,7 +31,9 @@ func TestReplayOneManyOrAllOfAFingerprint(t *testing.T) {
 		w := newWire(t)
 		s := f.store(quarantine.Config{Transport: w})
 		for i := range 6 {
-			put(t, s, delivery(fmt.Sprint("m", i)), errors.New([]string{"odd", "even"}[i%2]))
+			m := message(fmt.Sprint("m", i))
+			m.Attempts, m.NotBefore = 4, time.Unix(1_700_000_001, 0).UTC() // which a replay begins anew
+			put(t, s, bus.NewDelivery(m, "orders", "billing", 3), errors.New([]string{"odd", "even"}[i%2]))
 		}
 		entries := list(t, s, quarantine.Filter{})
 		slices.Reverse(entries) // in the order of failure
