@@ -4,12 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/postbus/postbus/bus"
+	"github.com/postbus/postbus/outbox"
 	"github.com/postbus/postbus/saga"
 	"github.com/postbus/postbus/saga/sagatest"
+	"github.com/postbus/postbus/store"
+	"github.com/postbus/postbus/transport/memory"
 )
 
 // orderV2 is the state of version 2.
@@ -70,6 +77,67 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	})
+}
+
+// lines is a log that is written to and read at once.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestVersionThatIsMissing: a program without the version of an instance leaves it as it is, and says so.
+func TestVersionThatIsMissing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	old, stop := f.startStoppable(saga.Config{Sagas: []saga.Saga{simple()}}, nil)
+	old.publish(placed{"a"})
+	old.untilStep("checkout", "a", saga.Running, "charge")
+	stop()
+	before, err := old.Get(t.Context(), "checkout", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	log := &lines{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	db := f.open()
+	b, err := bus.New(bus.Config{Transport: memory.New(memory.Config{}), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := saga.New(b, outbox.New(db, outbox.Config{Logger: logger}), saga.Config{Sagas: []saga.Saga{version2()}, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := o.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	const want = "has no definition for instances that are in the database, and leaves them\" saga=checkout version=1 status=running instances=1"
+	for deadline := time.Now().Add(patience); !strings.Contains(log.String(), want); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is reported: %s", log)
+		}
+	}
+	if after, err := o.Get(t.Context(), "checkout", "a"); err != nil || !reflect.DeepEqual(after, before) {
+		t.Errorf("it was %+v, and is %+v: %v", before, after, err)
+	}
 }
 
 func TestMigrateMistakes(t *testing.T) {

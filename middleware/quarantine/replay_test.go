@@ -213,6 +213,21 @@ func TestACrashOfAReplay(t *testing.T) {
 			t.Errorf("published %v and then %v, want the same", first, again)
 		}
 		check(t, other)
+
+		// Without another replay it is Run that finds them.
+		fill(t, other, 3)
+		quarantine.CrashAt(other, "published")
+		if _, err := other.Replay(t.Context(), everything, quarantine.ReplayOptions{}); !errors.Is(err, quarantine.ErrCrash) {
+			t.Fatal(err)
+		}
+		quarantine.Age(t, f.db, quarantine.ClaimLease)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = newStore(t, f.open(), quarantine.Config{Transport: w}).Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		eventually(t, "that they wait again", func() bool { return len(list(t, other, quarantine.Filter{})) == 3 })
+		check(t, other)
 	})
 }
 
