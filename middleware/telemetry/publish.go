@@ -27,7 +27,12 @@ func (t *Telemetry) Publishing() bus.PublishMiddleware {
 }
 
 func (t *Telemetry) send(ctx context.Context, s *series, msgs []transport.Message, next bus.PublishHandler) (err error) {
-	begin, parent := time.Now(), ctx
+	var begin time.Time
+	timed := t.operation.Enabled(ctx)
+	if timed {
+		begin = time.Now()
+	}
+	parent := ctx
 	if len(msgs) == 1 && msgs[0].Metadata["traceparent"] != "" && !trace.SpanContextFromContext(ctx).IsValid() {
 		parent = t.context.Extract(ctx, propagation.MapCarrier(msgs[0].Metadata))
 	}
@@ -53,7 +58,7 @@ func (t *Telemetry) send(ctx context.Context, s *series, msgs []transport.Messag
 			c = s.with(kind)
 		}
 		c.sent.Add(int64(len(msgs)))
-		if t.operation.Enabled(inner) {
+		if timed {
 			t.operation.Record(inner, time.Since(begin).Seconds(), c.record...)
 		}
 	}()
