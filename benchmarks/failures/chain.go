@@ -30,6 +30,7 @@ var chainCases = []bench.Case{
 	{Name: "telemetry-sampled-memory", Ours: inMemory(sampled), Peers: []bench.Peer{
 		{Name: "bare-memory", Run: inMemory(bare)}, {Name: "sdk-by-hand", Run: inMemory(byHand(sdktrace.AlwaysSample())), Goal: 0.9},
 	}},
+	{Name: "telemetry-without-sdk-memory", Ours: inMemory(withoutSDK), Peers: []bench.Peer{{Name: "bare-memory", Run: inMemory(bare)}}},
 	{Name: "standard-chain-postgres", N: 20_000, Ours: onPostgresLog(standard), Peers: []bench.Peer{{Name: "bare-postgres", Run: onPostgresLog(bare), Goal: 0.95}}},
 }
 
@@ -75,7 +76,16 @@ func sampled() (around, error) { return withTelemetry(sdktrace.AlwaysSample()) }
 
 func withTelemetry(sampler sdktrace.Sampler) (around, error) {
 	traces, meters, end := providers(sampler)
-	t, err := telemetry.New(telemetry.Config{TracerProvider: traces, MeterProvider: meters})
+	return measured(telemetry.Config{TracerProvider: traces, MeterProvider: meters}, end)
+}
+
+// withoutSDK has the middleware in a program that installed no SDK.
+func withoutSDK() (around, error) {
+	return measured(telemetry.Config{}, func(context.Context) error { return nil })
+}
+
+func measured(cfg telemetry.Config, end func(context.Context) error) (around, error) {
+	t, err := telemetry.New(cfg)
 	if err != nil {
 		return around{}, err
 	}
