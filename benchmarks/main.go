@@ -26,7 +26,7 @@ import (
 // suites are all there are, in the order in which "all" runs them.
 var suites = []bench.Suite{
 	memory.Suite, database.Postgres, database.MySQL, database.SQLite,
-	rabbitmq.Suite,
+	rabbitmq.Suite, rabbitmq.Bound,
 	outbox.Suite,
 	sagas.Suite,
 	failures.Suite,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -134,7 +133,6 @@ func (r *millSide) close() { r.pub.Close() }
 // and multiple acks.
 type rawSide struct {
 	conn, consuming *amqp.Connection
-	mu              sync.Mutex
 	ch              *amqp.Channel
 }
 
@@ -155,8 +153,6 @@ func newRaw(url string) (side, error) {
 }
 
 func (r *rawSide) declare(_ context.Context, topic string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	queue := topic + "_" + group
 	if _, err := r.ch.QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum"}); err != nil {
 		return err
@@ -168,18 +164,10 @@ func (r *rawSide) declare(_ context.Context, topic string) error {
 }
 
 func (r *rawSide) publish(ctx context.Context, topic string, n int) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	confirms := make([]*amqp.DeferredConfirmation, n)
 	for i := range confirms {
 		var err error
-		confirms[i], err = r.ch.PublishWithDeferredConfirmWithContext(ctx, topic, "", false, false, amqp.Publishing{
-			DeliveryMode: amqp.Persistent, Body: payload,
-			Headers: amqp.Table{
-				wamqp.DefaultMessageUUIDHeaderKey: watermill.NewUUID(),
-				"name":                            "orders.placed", "correlation_id": "c", "time": time.Now().Format(time.RFC3339Nano),
-			},
-		})
+		confirms[i], err = r.ch.PublishWithDeferredConfirmWithContext(ctx, topic, "", false, false, rawMessage())
 		if err != nil {
 			return err
 		}
@@ -190,6 +178,16 @@ func (r *rawSide) publish(ctx context.Context, topic string, n int) error {
 		}
 	}
 	return nil
+}
+
+func rawMessage() amqp.Publishing {
+	return amqp.Publishing{
+		DeliveryMode: amqp.Persistent, Body: payload,
+		Headers: amqp.Table{
+			wamqp.DefaultMessageUUIDHeaderKey: watermill.NewUUID(),
+			"name":                            "orders.placed", "correlation_id": "c", "time": time.Now().Format(time.RFC3339Nano),
+		},
+	}
 }
 
 func (r *rawSide) consume(_ context.Context, topic string, n int, ready, each func()) error {

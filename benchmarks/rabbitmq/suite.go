@@ -55,6 +55,26 @@ var Suite = bench.Suite{
 	},
 }
 
+// Bound has what a client of that broker could reach at most where [Suite] publishes.
+var Bound = bench.Suite{
+	Name:  "rabbitmq-bound",
+	About: "the same broker alone: frames that are ready before, in one write",
+	Open:  open,
+	Cases: []bench.Case{
+		{
+			Name: "publish-1", Ours: publishing(ours, 1),
+			Peers: []bench.Peer{{Name: "broker-alone", Run: publishing(bound, 1)}},
+		},
+		{
+			Name: "publish-16", Ours: publishing(ours, 16),
+			Peers: []bench.Peer{
+				{Name: "broker-alone", Run: publishing(bound, 16)},
+				{Name: "amqp091", Run: publishing(raw, 16)},
+			},
+		},
+	},
+}
+
 // side is one of those compared.
 type side interface {
 	// publish publishes n messages in one call and returns when they are confirmed. It may be called concurrently.
@@ -71,10 +91,11 @@ const (
 	ours = iota
 	mill
 	raw
+	bound
 )
 
 var (
-	sides [3]side
+	sides [4]side
 	admin *amqp.Connection
 )
 
@@ -83,6 +104,7 @@ func open(ctx context.Context) (closeAll func() error, err error) {
 	if url == "" {
 		return nil, errors.New(`no broker: POSTBUS_TEST_RABBITMQ_URL is not set; run: eval "$(scripts/services env)"`)
 	}
+	sides, admin = [4]side{}, nil // those of another suite are closed
 	closeAll = func() error {
 		for _, s := range sides {
 			if s != nil {
@@ -108,6 +130,7 @@ func open(ctx context.Context) (closeAll func() error, err error) {
 	if sides[mill], err = newMill(url); err != nil {
 		return nil, err
 	}
+	sides[bound] = newBound(url)
 	sides[raw], err = newRaw(url)
 	return closeAll, err
 }
