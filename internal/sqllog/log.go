@@ -47,6 +47,7 @@ type Log struct {
 	subs    map[*Subscription]struct{}
 	closed  bool
 	started bool // background work runs
+	hears   bool // listen runs
 	crashed atomic.Bool
 
 	moveAt    atomic.Int64 // when moveDue looks next, in ms by the database's clock
@@ -120,7 +121,7 @@ func (l *Log) start() {
 		return
 	}
 	l.started = true
-	for _, work := range []func(){l.listen, l.sendNotices, l.moveDue, l.retain, l.watchStalls} {
+	for _, work := range []func(){l.sendNotices, l.moveDue, l.retain, l.watchStalls} {
 		l.wg.Go(work)
 	}
 }

@@ -73,6 +73,10 @@ func (l *Log) Subscribe(ctx context.Context, cfg transport.SubscribeConfig) (*Su
 		return nil, transport.ErrClosed
 	}
 	l.subs[s] = struct{}{}
+	if !l.hears { // who only publishes need not
+		l.hears = true
+		l.wg.Go(l.listen)
+	}
 	s.wg.Go(s.share)
 	return s, nil
 }

@@ -122,3 +122,30 @@ func TestNoticesWakeGroups(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoOnlyPublishesDoesNotListen: neither the connection nor the server's signals are for nothing.
+func TestWhoOnlyPublishesDoesNotListen(t *testing.T) {
+	t.Parallel()
+	name, topic := sqllogtest.Unique("listens"), sqllogtest.Unique("listens")
+	tr, other := open(t, withQuery(database(t), "application_name="+name)), connect(t, database(t))
+	listens := func() (is bool) {
+		t.Helper()
+		err := other.QueryRowContext(t.Context(), "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = $1 AND query LIKE 'LISTEN%'", name).Scan(&is)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	for range 100 {
+		publish(t, tr, topic, "1")
+	}
+	if listens() {
+		t.Error("it listens, and nobody has subscribed")
+	}
+	subscribe(t, tr, topic, "g")
+	for start := time.Now(); !listens(); {
+		if time.Since(start) > time.Minute {
+			t.Fatal("it does not listen, and there is a subscription")
+		}
+	}
+}

@@ -14,7 +14,7 @@
 //	  &partitions=4              splits each group by key over up to so many instances; default 1
 //	  &retention=168h            messages handled by all groups are removed after it; default 7 days
 //	  &stall_warning=10s         a log that is held back for so long is reported; default 10s
-//	  &pool_max_conns=8          connections; one more hears notices; default 8
+//	  &pool_max_conns=8          connections; one more hears notices once a group subscribes; default 8
 package postgres
 
 import (
@@ -74,9 +74,9 @@ var (
 )
 
 // New makes a transport on the caller's database, and the tables it needs. The context bounds that only. The database
-// stays the caller's to close, after the transport. Notices are heard on one more connection, to where those of the
-// database lead. Where it cannot be had, or leads through a pooler that shares connections out by transactions, other
-// processes' messages are found by polling.
+// stays the caller's to close, after the transport. Once a group subscribes, notices are heard on one more connection,
+// to where those of the database lead. Where it cannot be had, or leads through a pooler that shares connections out by
+// transactions, other processes' messages are found by polling.
 func New(ctx context.Context, db *store.DB, cfg Config) (*Transport, error) {
 	l, err := logDriver.Use(ctx, db, sqllog.Options{Lease: cfg.Lease, Poll: cfg.PollInterval, Partitions: cfg.Partitions,
 		Retention: cfg.Retention, Logger: cfg.Logger, StallAfter: cfg.StallAfter, PayloadBytes: cfg.PayloadBytes, Listen: true})
