@@ -77,8 +77,9 @@ func (a *appender) close() {
 func (l *Log) appendAll() {
 	a := &l.app
 	defer a.idle.Done()
-	for last := 0; ; {
-		a.gather(last)
+	last, took := 0, time.Duration(0)
+	for {
+		a.gather(last, took)
 		a.mu.Lock()
 		n, msgs, bytes := 0, 0, 0
 		for n < len(a.queue) {
@@ -98,17 +99,20 @@ func (l *Log) appendAll() {
 		batch := append([]*request(nil), a.queue[:n]...)
 		a.queue = append(a.queue[:0], a.queue[n:]...)
 		a.mu.Unlock()
+		began := time.Now()
 		l.appendShared(batch)
-		last = len(batch)
+		last, took = len(batch), time.Since(began)
 	}
 }
 
 // gather lets the callers that the last commit has answered come again, if there were several: taken at once, the next
 // commit would carry only those who came during the last one, and commits of few and of many would alternate. It
-// yields the processor and never sleeps; who is alone does not wait.
-func (a *appender) gather(answered int) {
-	const yields = 200
-	all := 0
+// yields the processor, never sleeps, and waits for a quarter of what the last commit took at most; who is alone does
+// not wait.
+func (a *appender) gather(answered int, took time.Duration) {
+	const yields = 2000 // for a clock that stands still, as in testing/synctest
+	patience := min(took/4, 200*time.Microsecond)
+	all, began := 0, time.Now()
 	for i := range yields {
 		a.mu.Lock()
 		n := len(a.queue)
@@ -116,7 +120,7 @@ func (a *appender) gather(answered int) {
 		if i == 0 {
 			all = n + answered
 		}
-		if answered == 0 || all <= 1 || n >= all {
+		if answered == 0 || all <= 1 || n >= all || time.Since(began) >= patience {
 			return
 		}
 		runtime.Gosched()
