@@ -50,7 +50,10 @@ var Suite = bench.Suite{
 	Cases: []bench.Case{
 		{Name: "forward-rabbitmq", Ours: forwardRabbit, Peers: []bench.Peer{{Name: "watermill-forwarder", Run: theirsForward, Goal: 20}}},
 		{Name: "forward-memory", Ours: forwardMemory, AtLeast: 20_000},
-		{Name: "in-tx", Unit: "tx/s", Ours: inTx, Peers: []bench.Peer{{Name: "insert-alone", Run: insertAlone, Goal: 0.7}}},
+		{Name: "in-tx", Unit: "tx/s", Ours: inTx, Peers: []bench.Peer{
+			{Name: "insert-alone", Run: insertAlone, Goal: 0.7},
+			{Name: "inserts-by-hand", Run: insertsByHand},
+		}},
 		{Name: "handle", Ours: handle, Peers: []bench.Peer{{Name: "bare-tx", Run: bareTx, Goal: 0.7}}},
 		{Name: "latency-notify", Unit: "ms", N: 30, Ours: latency(false), AtMost: 5},
 		{Name: "latency-tail", Unit: "ms", N: 30, Ours: latency(true), AtMost: 5},

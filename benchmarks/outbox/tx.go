@@ -75,6 +75,42 @@ func insertAlone(ctx context.Context, r *bench.Run) error {
 	return errors.Join(err, empty(ctx))
 }
 
+// insertsByHand is what inTx has the database do, by hand.
+func insertsByHand(ctx context.Context, r *bench.Run) error {
+	table, err := outboxTable(ctx)
+	if err != nil {
+		return err
+	}
+	run := unique("run")
+	r.Start()
+	err = each(r.N, clients, func(i int) error {
+		return business(ctx, i, func(tx *sql.Tx) error { return insertMessage(ctx, tx, table, run+"-"+strconv.Itoa(i), event(i), topic) })
+	})
+	r.Stop(r.N)
+	return errors.Join(err, empty(ctx))
+}
+
+// outboxTable makes an outbox, and returns the name of its table.
+func outboxTable(ctx context.Context) (string, error) {
+	_, err := filled(ctx, 1)
+	return fmt.Sprintf(`"watermill_box%d"`, serial.Load()), err
+}
+
+// insertMessage writes what a Box does for an event.
+func insertMessage(ctx context.Context, tx *sql.Tx, table, id string, e bus.Event, topic string) error {
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	metadata, err := json.Marshal(map[string]string{"name": e.EventName(), "correlation_id": id, "postbus_causation_id": id, "postbus_time": time.Now().UTC().Format(time.RFC3339Nano), "topic": topic})
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+` (uuid, created_at, metadata, payload, transaction_id)
+		VALUES ($1, clock_timestamp() AT TIME ZONE 'UTC', $2::text::json, $3::bytea, pg_current_xact_id())`, id, string(metadata), payload)
+	return err
+}
+
 // empty has no run meet what another has left.
 func empty(ctx context.Context) error {
 	_, err := db.SQL().ExecContext(ctx, "TRUNCATE business")
@@ -129,12 +165,10 @@ func handle(ctx context.Context, r *bench.Run) (err error) {
 
 // bareTx is what handle has the database do, by hand.
 func bareTx(ctx context.Context, r *bench.Run) error {
-	box, err := filled(ctx, 1)
+	table, err := outboxTable(ctx)
 	if err != nil {
 		return err
 	}
-	_ = box // its tables
-	outboxTable := fmt.Sprintf(`"watermill_box%d"`, serial.Load())
 	run := unique("run")
 	r.Start()
 	err = each(r.N, workers, func(i int) error {
@@ -155,17 +189,7 @@ func bareTx(ctx context.Context, r *bench.Run) error {
 		if _, err := tx.ExecContext(ctx, insertBusiness, e.Customer, e.Cents); err != nil {
 			return err
 		}
-		payload, err := json.Marshal(paid{e.OrderID})
-		if err != nil {
-			return err
-		}
-		metadata, err := json.Marshal(map[string]string{"name": "payments.paid", "correlation_id": id, "postbus_causation_id": id, "postbus_time": time.Now().UTC().Format(time.RFC3339Nano), "topic": "payments"})
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO "+outboxTable+` (uuid, created_at, metadata, payload, transaction_id)
-			VALUES ($1, clock_timestamp() AT TIME ZONE 'UTC', $2::text::json, $3::bytea, pg_current_xact_id())`, id, string(metadata), payload)
-		if err != nil {
+		if err := insertMessage(ctx, tx, table, id, paid{e.OrderID}, "payments"); err != nil {
 			return err
 		}
 		return tx.Commit()
