@@ -28,7 +28,8 @@ type ForwarderConfig struct {
 	PollInterval time.Duration
 	// Tail reads the outbox from the write-ahead log of PostgreSQL, by logical replication, instead of asking for what is
 	// there: a few milliseconds after the commit, in the order of commits exactly, and past transactions that stay open.
-	// It needs wal_level "logical" and the right to replicate, and makes a publication and a slot; Box.DropTail removes
+	// It needs wal_level "logical" and the right to replicate, and makes a publication and a slot, the latter once all
+	// transactions of the server have ended that were open then: until that, the first Start waits. Box.DropTail removes
 	// them. All Forwarders of a Box must agree. Default: false.
 	Tail bool
 	// Keep is how long messages stay in the outbox, at least, although they were forwarded; with Tail they go at

@@ -43,6 +43,8 @@ type Tail struct {
 	db      *sql.DB
 	cfg     Config
 	silence time.Duration
+	// patience is for how long Prepare waits for the slot and says nothing.
+	patience time.Duration
 }
 
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
@@ -52,12 +54,12 @@ func New(db *sql.DB, cfg Config) (*Tail, error) {
 	if !slotName.MatchString(cfg.Name) {
 		return nil, fmt.Errorf("replication slot %q: a name must be lower-case letters, digits and underscores, at most 63", cfg.Name)
 	}
-	return &Tail{db, cfg, silence}, nil
+	return &Tail{db: db, cfg: cfg, silence: silence, patience: slotPatience}, nil
 }
 
 // Prepare makes the publication and the slot, or checks those that there are. A slot whose write-ahead log the server
 // has thrown away (max_slot_wal_keep_size) is made anew: what was inserted in between is not read. If there was no slot,
-// what is in the table already is not read either.
+// what is in the table already is not read either. A slot is made once all transactions have ended that were open before.
 func (t *Tail) Prepare(ctx context.Context) error {
 	conn, err := t.db.Conn(ctx)
 	if err != nil {
@@ -134,6 +136,11 @@ func (t *Tail) prepareSlot(ctx context.Context, conn *sql.Conn) error {
 			return err
 		}
 	}
+	patience := time.AfterFunc(t.patience, func() {
+		t.cfg.Logger.Warn("postbus: the server makes the replication slot once the transactions have ended that are open; see pg_stat_activity",
+			"slot", t.cfg.Name)
+	})
+	defer patience.Stop()
 	_, err = conn.ExecContext(ctx, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", t.cfg.Name)
 	return err
 }
@@ -194,6 +201,8 @@ const (
 	silence = 30 * time.Second
 	// statusEvery is how often the reader says where it is, and asks for an answer.
 	statusEvery = 2 * time.Second
+	// slotPatience is after how long somebody is told what the slot waits for.
+	slotPatience = 10 * time.Second
 	// askTimeout bounds a question that the server answers at once, for its connection can have fallen silent.
 	askTimeout = 15 * time.Second
 )

@@ -51,6 +51,7 @@ func TestTail(t *testing.T) {
 		"at once":  testAtOnce,
 		"idle":     testIdle,
 		"silent":   testSilent,
+		"waits":    testWaits,
 		"given up": testLost, // it changes a setting of the server, to which the others are blind
 	} {
 		t.Run(name, func(t *testing.T) { f(t, newFixture(t, server.URL, "t_"+strings.ReplaceAll(name, " ", "_"))) })
@@ -331,7 +332,7 @@ func testSilent(t *testing.T, f *fixture) {
 	}
 	defer db.Close()
 	far := *f
-	far.Tail = &Tail{db, f.cfg, time.Minute}
+	far.Tail = &Tail{db: db, cfg: f.cfg, silence: time.Minute}
 	r := far.read(t)
 	f.insert(t, 1, 1)
 	expect(t, r, "1")
@@ -352,6 +353,39 @@ func testSilent(t *testing.T, f *fixture) {
 		t.Fatal("Run goes on")
 	}
 }
+
+// testWaits: a slot cannot be made while an older transaction is open, and somebody is told.
+func testWaits(t *testing.T, f *fixture) {
+	tx, err := f.db.BeginTx(t.Context(), nil)
+	if err == nil {
+		_, err = tx.ExecContext(t.Context(), "INSERT INTO "+f.table+" VALUES (1, 'old')")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan string, 1)
+	f.cfg.Logger, f.patience = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) { said <- string(p); return len(p), nil }), nil)), time.Millisecond
+	prepared := make(chan error, 1)
+	go func() { prepared <- f.Prepare(t.Context()) }()
+	select {
+	case line := <-said:
+		if !strings.Contains(line, "transactions") || !strings.Contains(line, f.table) {
+			t.Errorf("it said %q", line)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("nobody is told")
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-prepared; err != nil {
+		t.Error(err)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // testLost: a slot that fell behind further than the server allows is made anew.
 func testLost(t *testing.T, f *fixture) {
