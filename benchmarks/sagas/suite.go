@@ -50,9 +50,9 @@ var Suite = bench.Suite{
 	About: "durable sagas on PostgreSQL, beside DBOS",
 	Open:  open,
 	Cases: []bench.Case{
-		{Name: "local-steps", Unit: "sagas/s", Ours: empty.run(localSteps, inParallel), Peers: []bench.Peer{{Name: "dbos", Run: theirs.run(dbosLocal, inParallel), Goal: 2}}},
-		{Name: "await-reply", Unit: "sagas/s", Ours: empty.run(awaitReply, thatWait), Peers: []bench.Peer{{Name: "dbos", Run: theirs.run(dbosAwait, thatWait), Goal: 2}}},
-		{Name: "timers-100k", Unit: "sagas/s", Ours: full.run(awaitReply, thatWait), Peers: []bench.Peer{{Name: "ours-empty", Run: empty.run(awaitReply, thatWait), Goal: 0.85}}},
+		{Name: "local-steps", Unit: "sagas/s", Time: time.Second, Ours: empty.run(localSteps, inParallel), Peers: []bench.Peer{{Name: "dbos", Run: theirs.run(dbosLocal, inParallel), Goal: 2}}},
+		{Name: "await-reply", Unit: "sagas/s", Time: time.Second, Ours: empty.run(awaitReply, thatWait), Peers: []bench.Peer{{Name: "dbos", Run: theirs.run(dbosAwait, thatWait), Goal: 2}}},
+		{Name: "timers-100k", Unit: "sagas/s", Time: time.Second, Ours: full.run(awaitReply, thatWait), Peers: []bench.Peer{{Name: "ours-empty", Run: empty.run(awaitReply, thatWait), Goal: 0.85}}},
 		{Name: "recovery-10k", Unit: "sagas/s", N: unfinished, Ours: restarts.recover, Peers: []bench.Peer{{Name: "ours-steady", Run: restarts.steady, Goal: 0.5}}},
 	},
 }

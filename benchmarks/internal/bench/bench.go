@@ -42,6 +42,8 @@ type Case struct {
 	Unit string
 	// N is how often a run repeats its operation. Default: as often as fills Config.Time, found out during the warm-up.
 	N int
+	// Time is about how long a run takes at least, for what has to start first. Default: Config.Time.
+	Time time.Duration
 	// Rounds is how many there are at most, for runs that take long. Default: as many as Config.Rounds.
 	Rounds int
 	Ours   Contender

@@ -24,7 +24,7 @@ func (cfg Config) measure(ctx context.Context, c *Case, peer *Peer) (ours, their
 	}
 	for _, s := range sides {
 		if s.n = c.N; s.n == 0 {
-			err = s.calibrate(ctx, cfg.Time)
+			err = s.calibrate(ctx, max(cfg.Time, c.Time))
 		} else {
 			_, err = s.once(ctx, s.n)
 		}
