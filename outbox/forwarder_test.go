@@ -187,7 +187,12 @@ func TestForwarders(t *testing.T) {
 		first := active()
 		stopForwarder(t, first)
 		send(2)
-		active().Crash()
+		second := active()
+		eventually(t, "it is noted that the message was forwarded", func() bool {
+			b, err := second.Backlog(t.Context())
+			return err == nil && b.Messages == 0
+		})
+		second.Crash()
 		send(3)
 		r.want(t, "orders a1", "orders a2", "orders a3")
 	})

@@ -79,6 +79,16 @@ func (r result) expect(t *testing.T, status int, want ...string) {
 	}
 }
 
+// says reports whether all of want is in the output.
+func (r result) says(want ...string) bool {
+	for _, w := range want {
+		if !strings.Contains(r.stdout+r.stderr, w) {
+			return false
+		}
+	}
+	return true
+}
+
 var spaces = regexp.MustCompile(` +`)
 
 // row returns what the summary says about name.
