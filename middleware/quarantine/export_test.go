@@ -25,6 +25,17 @@ func CrashAt(s *Store, point string) {
 	s.crash.Store(&crash)
 }
 
+// At has something happen at a point.
+func At(s *Store, point string, do func()) {
+	happen := func(at string) error {
+		if at == point {
+			do()
+		}
+		return nil
+	}
+	s.crash.Store(&happen)
+}
+
 // Age makes all claims older.
 func Age(t testing.TB, db *store.DB, by time.Duration) {
 	t.Helper()

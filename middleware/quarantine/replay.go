@@ -20,6 +20,8 @@ const (
 	claimLease = 2 * time.Minute
 	// publishTimeout bounds the publication of a batch, well below claimLease.
 	publishTimeout = 30 * time.Second
+	// noteTimeout bounds noting what was published, for what is not noted is published again.
+	noteTimeout = time.Minute
 	// releaseTimeout bounds what is done after the caller's context has ended.
 	releaseTimeout = 5 * time.Second
 	// maxErrors is how many reasons a Result has.
@@ -173,7 +175,11 @@ func (r *replay) publish(ctx context.Context, batch []*claimed) error {
 	if err := s.point("published"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	limit := noteTimeout
+	if ctx.Err() != nil {
+		limit = releaseTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	if err := s.mark(ctx, sent, r.token); err != nil {
 		return errors.Join(trouble, fmt.Errorf("%d messages were published and could not be noted; they wait again in %v: %w",

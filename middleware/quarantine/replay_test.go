@@ -8,10 +8,12 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/postbus/postbus/bus"
 	"github.com/postbus/postbus/middleware/quarantine"
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -228,6 +230,30 @@ func TestACrashOfAReplay(t *testing.T) {
 		defer cancel()
 		eventually(t, "that they wait again", func() bool { return len(list(t, other, quarantine.Filter{})) == 3 })
 		check(t, other)
+	})
+}
+
+// TestWhatWasPublishedIsNoted by a database that takes its time.
+func TestWhatWasPublishedIsNoted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db, err := store.Open(t.Context(), "sqlite::memory:")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		s := newStore(t, db, quarantine.Config{Transport: newWire(t)})
+		put(t, s, delivery("m1"), errBroken)
+		quarantine.At(s, "published", func() {
+			tx, err := db.SQL().Begin() // has the only connection
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(30*time.Second, func() { _ = tx.Rollback() })
+		})
+		if r := replay(t, s, everything); r.Replayed != 1 {
+			t.Errorf("got %+v", r)
+		}
 	})
 }
 
