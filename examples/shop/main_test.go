@@ -52,11 +52,16 @@ func finish(t *testing.T, cmd *exec.Cmd) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// runInside runs the program in process, with more in the application.
+// runInside runs the program in process, with more in the application. It has the time to stop that it needs: what a stop
+// leaves running would be taken for a leak.
 func runInside(t *testing.T, stdin io.Reader, more fx.Option, args ...string) (r result) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	p := program{stdin: stdin, stdout: &stdout, stderr: &stderr, more: more}
+	parts := []fx.Option{fx.StartTimeout(time.Minute), fx.StopTimeout(time.Minute)}
+	if more != nil {
+		parts = append(parts, more)
+	}
+	p := program{stdin: stdin, stdout: &stdout, stderr: &stderr, more: fx.Options(parts...)}
 	r.status = p.run(t.Context(), args, impatient)
 	r.stdout, r.stderr = stdout.String(), stderr.String()
 	return r
