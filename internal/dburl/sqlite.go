@@ -3,12 +3,14 @@ package dburl
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/postbus/postbus/internal/params"
 )
@@ -53,7 +55,7 @@ func sqlite(u *url.URL, r *params.Reader) (Target, error) {
 	if memory {
 		dsn = "file::memory:?" + q.Encode()
 	}
-	return Target{Dialect: "sqlite", open: func(context.Context) (Handle, error) {
+	return Target{Dialect: "sqlite", open: func(ctx context.Context) (Handle, error) {
 		db, err := sql.Open("sqlite", dsn)
 		if err != nil {
 			return Handle{}, err
@@ -66,6 +68,19 @@ func sqlite(u *url.URL, r *params.Reader) (Target, error) {
 		db.SetMaxIdleConns(conns)
 		db.SetConnMaxIdleTime(0)
 		db.SetConnMaxLifetime(0)
+		// The busy timeout does not hold while another one gives the file its write-ahead log or, as the last that closes it,
+		// takes it away (sqlite.org/wal.html, "Sometimes queries return SQLITE_BUSY in WAL mode").
+		for end := time.Now().Add(busy); isBusy(db.PingContext(ctx)) && ctx.Err() == nil && time.Now().Before(end); {
+			time.Sleep(busyPause)
+		}
 		return Handle{DB: db}, nil
 	}}, nil
+}
+
+// busyPause is the time between attempts to open a file that is busy.
+const busyPause = 5 * time.Millisecond
+
+func isBusy(err error) bool {
+	var lite *driver.Error
+	return errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_BUSY
 }
