@@ -49,8 +49,10 @@ func TestRunReturnsTheFailure(t *testing.T) {
 	bus.Handle(b, "g", func(context.Context, paid) error { return tr.Close() })
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(context.Background()) }()
-	for b.Publish(t.Context(), paid{}) != nil {
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); b.Publish(t.Context(), paid{}) != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the bus takes nothing")
+		}
 	}
 	select {
 	case err := <-ended:

@@ -2,6 +2,7 @@ package sqllog
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"runtime"
 	"sync"
@@ -210,4 +211,19 @@ func (l *Log) duesSoon(r *request) {
 			}
 		}
 	}
+}
+
+// AppendAlone is Append by AppendTx, in a transaction of its own.
+func AppendAlone(ctx context.Context, db *sql.DB, d Dialect, b *Batch) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	for _, s := range b.Steps {
+		if err := d.AppendTx(ctx, tx, s); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }

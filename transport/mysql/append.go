@@ -25,17 +25,7 @@ func (d *dialect) appendOnce(ctx context.Context, b *sqllog.Batch) error {
 			return err
 		}
 	}
-	tx, err := d.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	for _, s := range b.Steps {
-		if err := d.AppendTx(ctx, tx, s); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	return sqllog.AppendAlone(ctx, d.db, d, b)
 }
 
 func (d *dialect) AppendTx(ctx context.Context, tx store.Execer, r *sqllog.Step) error {

@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"bytes"
 	"database/sql"
-	"os"
 	"os/exec"
 	"testing"
 
@@ -51,11 +50,6 @@ func goesOn(t *testing.T, rawURL, topic string) {
 // TestDumpedAndRestored takes a dump to a fresh server, whose transaction ids begin anew, below those of the messages.
 func TestDumpedAndRestored(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"pg_dump", "psql"} {
-		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") == "" {
-			t.Skip(err)
-		}
-	}
 	fresh := testservices.Private(t, "postgres")
 	old, topic := testdb.New(t, testservices.Postgres(t)), sqllogtest.Unique("dump")
 	db := connect(t, old)
