@@ -250,8 +250,14 @@ func ExampleBus_Run() {
 	bus.Handle(b, "billing", func(ctx context.Context, e OrderPlaced) error { return nil })
 
 	// In a program: signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	go func() {
+		for b.State() != "running" {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
 	fmt.Println(b.Run(ctx)) // drains, and returns nil if all handlers could finish
 	// Output: <nil>
 }

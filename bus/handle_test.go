@@ -23,7 +23,7 @@ func TestDispatchByName(t *testing.T) {
 		tr := &broker{}
 		var one record[paid]
 		var two record[placed]
-		b := run(t, bus.Config{Transport: tr}, func(b *bus.Bus) {
+		b := run(t, bus.Config{Transport: tr, Groups: group("g", bus.GroupConfig{Workers: 1})}, func(b *bus.Bus) {
 			bus.Handle(b, "g", one.handle)
 			bus.Handle(b, "g", two.handle)
 		})

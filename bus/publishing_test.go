@@ -117,7 +117,9 @@ func TestEncoded(t *testing.T) {
 				return next(ctx, d)
 			}
 		}
-		b := run(t, bus.Config{Middleware: []bus.Middleware{encode}}, func(b *bus.Bus) {
+		b := run(t, bus.Config{
+			Middleware: []bus.Middleware{encode}, Groups: group("g", bus.GroupConfig{Workers: 1}),
+		}, func(b *bus.Bus) {
 			bus.Handle(b, "g", func(context.Context, paid) error { return nil })
 		})
 		publish(t, b, paid{1})                                                // a letter
