@@ -143,7 +143,10 @@ func TestCloseUnderLoad(t *testing.T) {
 				}
 			})
 		}
-		time.AfterFunc(time.Millisecond, func() { check(tr.Close()) })
+		wg.Go(func() {
+			time.Sleep(time.Millisecond)
+			check(tr.Close())
+		})
 		wg.Wait()
 	}
 }

@@ -166,7 +166,7 @@ type placed struct{ OrderID string }
 func TestWatermillCQRS(t *testing.T) {
 	t.Parallel()
 	tr, pub, sub := ours(t, watermill.SubscriberConfig{})
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Second}, nil)
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
