@@ -12,29 +12,25 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// receive gets n deliveries.
+// receive gets n deliveries, each within Config.Timeout of the one before.
 func (h *harness) receive(sub transport.Subscription, n int) (got []transport.Delivery) {
 	h.Helper()
-	err := h.do("Receive", h.cfg.Timeout, func(ctx context.Context) error {
-		for len(got) < n {
-			batch, err := sub.Receive(ctx, n-len(got))
-			if err != nil {
-				return err
-			}
-			if len(batch) == 0 {
-				return errors.New("it returned neither a delivery nor an error")
-			}
-			for _, d := range batch {
-				if d.Message == nil {
-					return errors.New("a delivery has no Message")
-				}
-			}
-			got = append(got, batch...)
+	for len(got) < n {
+		var batch []transport.Delivery
+		err := h.do("Receive", h.cfg.Timeout, func(ctx context.Context) (err error) {
+			batch, err = sub.Receive(ctx, n-len(got))
+			return err
+		})
+		if err == nil && len(batch) == 0 {
+			err = errors.New("it returned neither a delivery nor an error")
 		}
-		return nil
-	})
-	if err != nil {
-		h.broken("Receive: %v; %d of %d deliveries have come:%s", err, len(got), n, h.list(got))
+		if slices.ContainsFunc(batch, func(d transport.Delivery) bool { return d.Message == nil }) {
+			err = errors.New("a delivery has no Message")
+		}
+		if err != nil {
+			h.broken("Receive: %v; %d of %d deliveries have come:%s", err, len(got), n, h.list(got))
+		}
+		got = append(got, batch...)
 	}
 	return got
 }

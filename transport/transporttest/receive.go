@@ -121,7 +121,7 @@ func checkReceiveLosesNothing(h *harness) {
 	ended, cancel := context.WithCancel(h.Context())
 	cancel()
 	var got []transport.Delivery
-	limit, deadline := 10*time.Microsecond, time.Now().Add(h.cfg.Timeout)
+	limit, deadline := 10*time.Microsecond, time.Now().Add(h.cfg.Timeout) // for the next delivery
 	for n := 0; len(got) < len(msgs) && time.Now().Before(deadline); n++ {
 		var ds []transport.Delivery
 		err := h.do("Receive", limit, func(ctx context.Context) (err error) {
@@ -135,9 +135,9 @@ func checkReceiveLosesNothing(h *harness) {
 		case err == nil:
 			h.ack(sub, ds...)
 			got = append(got, ds...)
-			limit = max(limit/2, 10*time.Microsecond)
+			limit, deadline = max(limit/2, 10*time.Microsecond), time.Now().Add(h.cfg.Timeout)
 		case errors.Is(err, context.DeadlineExceeded):
-			limit = min(2*limit, time.Second)
+			limit = min(2*limit, h.cfg.Timeout/4)
 		case !errors.Is(err, context.Canceled):
 			h.broken("Receive: %v", err)
 		}
