@@ -102,10 +102,10 @@ func (t *table) handle(ctx context.Context, d *bus.Delivery, k key, next bus.Han
 		passedOver(ctx, t.cfg.Logger, d)
 		return nil
 	}
-	succeeded, stopRenewing := false, c.keep() // until it returns, if it does
+	succeeded, stopRenewing := false, c.keep() // until its outcome is written
 	defer func() {
-		stopRenewing()
 		c.leave(ctx, succeeded)
+		stopRenewing()
 		t.sweep.Run(ctx)
 	}()
 	err = next(ctx, d)
@@ -236,8 +236,12 @@ func (c *claim) keep() (stop func()) {
 	}
 }
 
-// leaveFor bounds how long a delivery waits for its outcome to be written.
-const leaveFor = 5 * time.Second
+const (
+	// leaveFor is for how long a delivery tries again to have its outcome written; after its context has ended it bounds all.
+	leaveFor = 5 * time.Second
+	// recordFor bounds one try, for what was handled and is not recorded is handled again if it comes again.
+	recordFor = time.Minute
+)
 
 // leave records the key, if it was handled, and lets others have it. It works on after ctx has ended.
 func (c *claim) leave(ctx context.Context, handled bool) {
@@ -246,17 +250,20 @@ func (c *claim) leave(ctx context.Context, handled bool) {
 	if !handled {
 		query, args = t.release, append(args, c.owner)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveFor)
+	began, limit := time.Now(), recordFor
+	if ctx.Err() != nil {
+		limit = leaveFor
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		_, err := t.exec(ctx, query, args...)
 		if err == nil {
 			return
 		}
-		select {
-		case <-time.After(pause):
+		if time.Since(began) < leaveFor {
+			time.Sleep(pause)
 			continue
-		case <-ctx.Done():
 		}
 		if handled {
 			t.cfg.Logger.Warn("dedup: what was handled could not be recorded; if it comes again, it is handled again",

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/postbus/postbus/bus"
@@ -26,6 +27,30 @@ func TestKnownAfterARestart(t *testing.T) {
 			must(t, d.Prepare(t.Context()))
 			must(t, deliver(t.Context(), d.Middleware(func(context.Context, *bus.Delivery) error { calls++; return nil }), "billing", "m-1"))
 		}
+		if calls != 1 {
+			t.Errorf("handled %d times", calls)
+		}
+	})
+}
+
+// TestWhatWasHandledIsRecorded by a database that takes its time, longer than the lease.
+func TestWhatWasHandledIsRecorded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db, err := store.Open(t.Context(), "sqlite::memory:")
+		must(t, err)
+		defer db.Close()
+		calls := 0
+		chain := dedup.New(dedup.Config{Store: db, Logger: quiet}).Middleware(func(context.Context, *bus.Delivery) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			tx, err := db.SQL().Begin() // has the only connection
+			time.AfterFunc(30*time.Second, func() { _ = tx.Rollback() })
+			return err
+		})
+		must(t, deliver(t.Context(), chain, "billing", "m-1"))
+		must(t, deliver(t.Context(), chain, "billing", "m-1"))
 		if calls != 1 {
 			t.Errorf("handled %d times", calls)
 		}
@@ -51,31 +76,45 @@ func TestALeaseEnds(t *testing.T) {
 func TestALeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
 	t.Parallel()
 	inStores(t, func(t *testing.T, cfg dedup.Config) {
-		cfg.Lease = 4500 * time.Millisecond // long enough for a slow machine
+		cfg.Lease = 12 * time.Second // longer than a slow machine takes for what comes after a renewal
 		var running, most atomic.Int32
-		first := make(chan struct{}, 2)
+		entered, goOn := make(chan struct{}, 2), make(chan struct{})
 		handle := func(context.Context, *bus.Delivery) error {
 			most.Store(max(most.Load(), running.Add(1)))
-			first <- struct{}{}
-			time.Sleep(8 * time.Second)
+			entered <- struct{}{}
+			<-goOn
 			running.Add(-1)
 			return nil
 		}
 		var wg sync.WaitGroup
-		for i := range 2 {
+		start := func() {
 			chain := dedup.New(cfg).Middleware(handle)
 			wg.Go(func() {
 				if err := deliver(t.Context(), chain, "billing", "m-1"); err != nil {
 					t.Error(err)
 				}
 			})
-			if i == 0 {
-				<-first
-			}
 		}
+		ends := func() (at int64) {
+			must(t, cfg.Store.SQL().QueryRowContext(t.Context(), "SELECT at_ms FROM postbus_dedup").Scan(&at))
+			return at
+		}
+		start()
+		<-entered
+		for range 2 {
+			before := ends()
+			eventually(t, "the lease to be renewed", func() bool { return ends() > before })
+		}
+		start()
+		select {
+		case <-entered:
+			t.Error("handled by two at once")
+		case <-time.After(100 * time.Millisecond): // cannot be too short, only too lenient
+		}
+		close(goOn)
 		wg.Wait()
-		if most.Load() != 1 || len(first) != 0 {
-			t.Errorf("%d at once, and handled %d times more", most.Load(), len(first))
+		if most.Load() != 1 || len(entered) != 0 {
+			t.Errorf("%d at once, and handled %d times more", most.Load(), len(entered))
 		}
 	})
 }
