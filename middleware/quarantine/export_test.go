@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,15 +15,19 @@ var ErrCrash = errors.New("crash")
 // ClaimLease is claimLease.
 const ClaimLease = claimLease
 
-// CrashAt lets s end at a point; at none, if that is empty.
-func CrashAt(s *Store, point string) {
+// CrashAt lets s end at a point; at none, if that is empty. What it returns is closed when s gets there.
+func CrashAt(s *Store, point string) <-chan struct{} {
+	reached := make(chan struct{})
+	reach := sync.OnceFunc(func() { close(reached) })
 	crash := func(at string) error {
 		if at == point {
+			reach()
 			return ErrCrash
 		}
 		return nil
 	}
 	s.crash.Store(&crash)
+	return reached
 }
 
 // At has something happen at a point.

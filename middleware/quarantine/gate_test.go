@@ -232,8 +232,9 @@ func TestACrashWhileALineIsDrained(t *testing.T) {
 		p.publish(t, "a", 1, 3)
 		p.await(t, quarantine.Parked, 2)
 		p.breaks("a1", nil)
-		quarantine.CrashAt(p.store, "handled")
+		crashed := quarantine.CrashAt(p.store, "handled")
 		replay(t, p.store, everything)
+		<-crashed
 		p.await(t, quarantine.Handled, 1)
 		quarantine.CrashAt(p.store, "")
 		p.wants(t, "a", 1, 1)

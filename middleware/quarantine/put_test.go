@@ -150,7 +150,8 @@ func TestManyAtOnceFromSeveralInstances(t *testing.T) {
 // database may be.
 func TestOneThatTheDatabaseRefusesDoesNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
-	s, err := quarantine.Open(t.Context(), "sqlite:"+t.TempDir()+"/x.db?synchronous=off&max_page_count=400", quarantine.Config{Logger: quiet})
+	s, err := quarantine.Open(t.Context(), "sqlite:"+t.TempDir()+"/x.db?synchronous=off&max_page_count=400",
+		quarantine.Config{Logger: quiet, Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func (byReference) EventName() string { return "orders.counted" }
 
 func TestWhatTravelsByReferenceIsEncoded(t *testing.T) {
 	t.Parallel()
-	s, err := quarantine.Open(t.Context(), "sqlite::memory:", quarantine.Config{})
+	s, err := quarantine.Open(t.Context(), "sqlite::memory:", quarantine.Config{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

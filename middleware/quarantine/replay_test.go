@@ -294,7 +294,7 @@ func TestWhatATransportRefusesWaitsAsBefore(t *testing.T) {
 func TestAReplayKeepsToItsRate(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
-	s, err := quarantine.Open(t.Context(), "sqlite::memory:", quarantine.Config{Transport: w})
+	s, err := quarantine.Open(t.Context(), "sqlite::memory:", quarantine.Config{Transport: w, Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

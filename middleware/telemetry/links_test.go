@@ -122,7 +122,8 @@ func TestTraceOfReplay(t *testing.T) {
 	t.Parallel()
 	w := newTraced(t)
 	w.failures, w.err = 1, bus.Permanent(errors.New("declined"))
-	q, err := quarantine.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "q.db"), quarantine.Config{Transport: w.transport})
+	q, err := quarantine.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "q.db"),
+		quarantine.Config{Transport: w.transport, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
