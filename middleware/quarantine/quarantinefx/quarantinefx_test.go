@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/fx"
@@ -48,13 +49,13 @@ func (b *billing) charge(_ context.Context, e placed) error {
 }
 
 // options are in a wrong-looking order: what needs comes before what is needed.
-func options(t *testing.T, transport string, environ ...string) []fx.Option {
+func options(transport, store string, environ ...string) []fx.Option {
 	return []fx.Option{
 		busfx.Handle("billing", (*billing).charge),
 		quarantinefx.Module,
 		busfx.Module,
 		storefx.Module,
-		configfx.Load("", append(environ, "POSTBUS_TRANSPORT="+transport, "POSTBUS_STORE=sqlite:"+filepath.Join(t.TempDir(), "shop.db"))),
+		configfx.Load("", append(environ, "POSTBUS_TRANSPORT="+transport, "POSTBUS_STORE="+store)),
 		fx.Provide(func() *billing { return &billing{charged: make(chan string, 10)} }),
 		fx.Supply(slog.New(slog.DiscardHandler)),
 		fx.NopLogger,
@@ -95,7 +96,8 @@ func waiting(t *testing.T, q *quarantine.Store, s quarantine.Status, n int) {
 
 func TestWhatCannotBeHandledIsKeptAndReplayed(t *testing.T) {
 	t.Parallel()
-	events, b, q := started(t, options(t, "memory:")...)
+	dir := t.TempDir()
+	events, b, q := started(t, options("sqlite:"+filepath.Join(dir, "bus.db"), "sqlite:"+filepath.Join(dir, "shop.db"))...)
 	if err := events.Publish(t.Context(), placed{ID: "o-1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -119,28 +121,37 @@ func TestWhatCannotBeHandledIsKeptAndReplayed(t *testing.T) {
 // What the configuration says is done by the store, and what it has to do by itself is done while the application runs.
 func TestKeysAreParkedAndEntriesExpire(t *testing.T) {
 	t.Parallel()
-	events, _, q := started(t, options(t, "sqlite:"+filepath.Join(t.TempDir(), "bus.db"), "POSTBUS_GROUPS__BILLING__PARK_KEYS=true",
-		"POSTBUS_QUARANTINE__RETENTION=1ms")...)
-	if err := events.Publish(t.Context(), placed{"o-1", "ada"}); err != nil {
-		t.Fatal(err)
-	}
-	waiting(t, q, quarantine.Waiting, 1)
-	if err := events.Publish(t.Context(), placed{"o-2", "ada"}, placed{"o-3", "ada"}); err != nil {
-		t.Fatal(err)
-	}
-	waiting(t, q, quarantine.Parked, 2)
-	if n, err := q.Expire(t.Context()); err != nil || n != 1 {
-		t.Errorf("%d entries expired, %v; want 1, by the retention of the configuration", n, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		events, b, q := started(t, options("memory:", "sqlite::memory:", "POSTBUS_GROUPS__BILLING__PARK_KEYS=true",
+			"POSTBUS_QUARANTINE__RETENTION=5m")...)
+		if err := events.Publish(t.Context(), placed{"o-1", "ada"}); err != nil {
+			t.Fatal(err)
+		}
+		waiting(t, q, quarantine.Waiting, 1)
+		if err := events.Publish(t.Context(), placed{"o-2", "ada"}, placed{"o-3", "ada"}); err != nil {
+			t.Fatal(err)
+		}
+		waiting(t, q, quarantine.Parked, 2)
+		b.pays.Store(true)
+		began := time.Now()
+		for _, want := range []string{"o-2", "o-3"} { // o-1 is gone, and they wait for it no more
+			if got := <-b.charged; got != want {
+				t.Errorf("charged %q, want %q", got, want)
+			}
+		}
+		if took := time.Since(began); took < 4*time.Minute || took > 7*time.Minute {
+			t.Errorf("the first has expired after %v, want 5m, by the retention of the configuration", took)
+		}
+	})
 }
 
 func TestMistakesAreReported(t *testing.T) {
 	t.Parallel()
-	if err := fx.ValidateApp(options(t, "memory:")...); err != nil {
+	if err := fx.ValidateApp(options("memory:", "sqlite::memory:")...); err != nil {
 		t.Error(err)
 	}
 	apart := func(t transport.Transport) transport.Transport { return without{t} }
-	err := fx.New(append(options(t, "memory:", "POSTBUS_GROUPS__BILLING__PARK_KEYS=true", "POSTBUS_GROUPS__NOBODY__PARK_KEYS=true"), fx.Decorate(apart))...).Err()
+	err := fx.New(append(options("memory:", "sqlite::memory:", "POSTBUS_GROUPS__BILLING__PARK_KEYS=true", "POSTBUS_GROUPS__NOBODY__PARK_KEYS=true"), fx.Decorate(apart))...).Err()
 	for _, want := range []string{"keys cannot be parked", `"nobody", which handles nothing`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
