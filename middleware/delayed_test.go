@@ -120,7 +120,7 @@ func (j *journal) of(key string) string {
 }
 
 // runDelayed publishes three messages of key a, the first of which fails until its third delivery, and two of key b, and
-// waits until all are done.
+// waits until all are done. None is handled before the bus has all of them.
 func runDelayed(t *testing.T, tr transport.Transport, delays []time.Duration, cfg bus.GroupConfig, wait func(done func() bool)) *journal {
 	t.Helper()
 	j := &journal{}
@@ -132,7 +132,9 @@ func runDelayed(t *testing.T, tr transport.Transport, delays []time.Duration, cf
 	if err != nil {
 		t.Fatal(err)
 	}
+	atHand := make(chan struct{})
 	bus.Handle(b, "g", func(ctx context.Context, e kept) error {
+		<-atHand
 		d, _ := bus.DeliveryFrom(ctx)
 		j.add(e.Key, fmt.Sprintf("%d/%d", e.N, d.Attempt))
 		if e.Key == "a" && e.N == 1 && d.Attempt < 3 {
@@ -148,6 +150,10 @@ func runDelayed(t *testing.T, tr transport.Transport, delays []time.Duration, cf
 			t.Fatal(err)
 		}
 	}
+	for end := time.Now().Add(time.Minute); b.Stats()["g"].InFlight < 5 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	close(atHand)
 	wait(func() bool { return len(strings.Fields(j.of("a"))) == 5 && len(strings.Fields(j.of("b"))) == 2 })
 	if err := b.Stop(context.Background()); err != nil {
 		t.Error(err)
@@ -193,7 +199,7 @@ func TestDelayedRetryAndOrder(t *testing.T) {
 			defer tr.Close()
 			delay := 1100 * time.Millisecond // longer than what waits in its place in any case
 			check(t, runDelayed(t, tr, []time.Duration{delay, delay}, cfg, func(done func() bool) {
-				for end := time.Now().Add(30 * time.Second); !done() && time.Now().Before(end); {
+				for end := time.Now().Add(time.Minute); !done() && time.Now().Before(end); {
 					time.Sleep(20 * time.Millisecond)
 				}
 			}))
