@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -70,9 +71,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	tries := 0
+	var tries atomic.Int64
 	bus.Handle(b, "billing", func(_ context.Context, e Placed) error {
-		if tries++; tries == 1 {
+		if tries.Add(1) == 1 {
 			return errors.New("busy")
 		}
 		return nil

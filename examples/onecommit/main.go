@@ -27,7 +27,8 @@ type Paid struct {
 	OrderID string `json:"order_id"`
 }
 
-func (Paid) EventName() string { return "payments.paid" }
+func (Paid) EventName() string  { return "payments.paid" }
+func (e Paid) EventKey() string { return "all" }
 
 // place stores an order and publishes it, or neither.
 func place(ctx context.Context, db *store.DB, box *outbox.Box, id string, event bus.Event, fail bool) error {
