@@ -66,7 +66,7 @@ func workOnServer(t *testing.T, server string) string {
 
 func workOn(t *testing.T, transport, store string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), built(t), "--patience", "2m")
+	cmd := exec.CommandContext(t.Context(), built(t), unhurried...)
 	cmd.Env = append(os.Environ(), "POSTBUS_TRANSPORT="+transport, "POSTBUS_STORE="+store)
 	finish(t, cmd).expectTheDay(t)
 	return dump(t, store)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/postbus/postbus/examples/shop/intake"
+	"github.com/postbus/postbus/store"
 )
 
 // result is what a run has left.
@@ -31,10 +33,13 @@ type result struct {
 // impatient has what fails again and again go into quarantine soon.
 var impatient = []string{"POSTBUS_POLICY__ATTEMPTS=2"}
 
+// unhurried stands before the flags of a run, which may say another time: a machine on which nothing moves may be slow.
+var unhurried = []string{"--patience", "5m"}
+
 // run runs the program as a process of its own, which the race detector does not slow down.
 func run(t *testing.T, stdin string, args ...string) (r result) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), built(t), args...)
+	cmd := exec.CommandContext(t.Context(), built(t), slices.Concat(unhurried, args)...)
 	cmd.Env = append(os.Environ(), impatient...)
 	cmd.Stdin = strings.NewReader(stdin)
 	return finish(t, cmd)
@@ -52,17 +57,12 @@ func finish(t *testing.T, cmd *exec.Cmd) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// runInside runs the program in process, with more in the application. It has the time to stop that it needs: what a stop
-// leaves running would be taken for a leak.
+// runInside runs the program in process, with more in the application.
 func runInside(t *testing.T, stdin io.Reader, more fx.Option, args ...string) (r result) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	parts := []fx.Option{fx.StartTimeout(time.Minute), fx.StopTimeout(time.Minute)}
-	if more != nil {
-		parts = append(parts, more)
-	}
-	p := program{stdin: stdin, stdout: &stdout, stderr: &stderr, more: fx.Options(parts...)}
-	r.status = p.run(t.Context(), args, impatient)
+	p := program{stdin: stdin, stdout: &stdout, stderr: &stderr, more: more}
+	r.status = p.run(t.Context(), slices.Concat(unhurried, args), impatient)
 	r.stdout, r.stderr = stdout.String(), stderr.String()
 	return r
 }
@@ -322,10 +322,11 @@ func TestInterrupt(t *testing.T) {
 	r, w := io.Pipe()
 	var stdout bytes.Buffer
 	var stderr lockedBuffer
+	books := sqliteFile(t)
 	status := make(chan int)
 	go func() {
 		p := program{stdin: r, stdout: &stdout, stderr: &stderr}
-		status <- p.run(ctx, []string{"--orders", "-"}, nil)
+		status <- p.run(ctx, []string{"--orders", "-", "--transport", books}, nil)
 	}()
 	_, _ = io.WriteString(w, one+"\n"+two+"\n")
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(stderr.String(), "2 orders, 2 shipped"); { // nothing to do is nothing to give up for
@@ -334,8 +335,28 @@ func TestInterrupt(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	untilSettled(t, books, 2) // of what is shipped, the mail may not have gone out yet
 	interrupt()
 	got := result{status: <-status, stdout: stdout.String(), stderr: stderr.String()}
 	got.expect(t, exitInterrupted, "2 orders, 2 shipped", "FAILED: interrupted", "The books balance.")
 	_ = w.Close() // nothing else ends the goroutine that reads
+}
+
+// untilSettled waits until so many lines have come to their end.
+func untilSettled(t *testing.T, url string, lines int) {
+	t.Helper()
+	db, err := store.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		now, err := count(t.Context(), db)
+		if err == nil && now.lines == lines && now.settled() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not settled: %+v, %v", now, err)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"time"
 
 	"go.uber.org/fx"
 
@@ -58,5 +59,9 @@ func shop(environ []string, log io.Writer) fx.Option {
 		}),
 		fx.Supply(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))),
 		fx.NopLogger,
+
+		// A database with much to do takes its time to make the tables.
+		fx.StartTimeout(time.Minute),
+		fx.StopTimeout(time.Minute),
 	)
 }
