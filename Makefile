@@ -1,12 +1,17 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help test lint bench services down
+.PHONY: help modules test lint bench services down
 
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+modules: ## download what test and lint need
+	go list -deps -test ./... >/dev/null
+	cd benchmarks; go list -deps ./... >/dev/null
+	$(staticcheck) -version
 
 test: services ## start the servers, vet, run all tests with the race detector
 	go vet ./...
