@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -85,12 +86,12 @@ func (p *Operator) ask(ctx context.Context, name, saga, key string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
-	id, err := p.leave(ctx, name, saga, key)
-	if err != nil {
-		return err
+	id, answer := newID(), ""
+	if err = p.leave(ctx, id, name, saga, key); err == nil {
+		answer, err = p.answer(ctx, id)
 	}
-	answer, err := p.answer(ctx, id)
-	// What is withdrawn is not carried out any more; what was answered is not needed any more.
+	// What is withdrawn is not carried out any more, also where it was left in spite of an error; what was answered is not
+	// needed any more.
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), longestWait)
 	defer stop()
 	if answer == "" {
@@ -115,17 +116,16 @@ func (p *Operator) ask(ctx context.Context, name, saga, key string) error {
 }
 
 // leave leaves a command in the database.
-func (p *Operator) leave(ctx context.Context, name, saga, key string) (id string, err error) {
+func (p *Operator) leave(ctx context.Context, id, name, saga, key string) error {
 	deadline, _ := ctx.Deadline()
 	var now int64
 	if err := p.db.SQL().QueryRowContext(ctx, p.rows.clockQuery()).Scan(&now); err != nil {
-		return "", err
+		return err
 	}
-	id = newID()
-	_, err = p.db.SQL().ExecContext(ctx,
+	_, err := p.db.SQL().ExecContext(ctx,
 		p.rows.dialect.Bind("INSERT INTO postbus_saga_command (id, saga, inst, command, until_ms) VALUES (?, ?, ?, ?, ?)"),
 		id, saga, key, name, now+milli(time.Until(deadline)))
-	return id, err
+	return err
 }
 
 // answer waits for the answer to a command.
@@ -160,7 +160,9 @@ func (p *Operator) withdraw(ctx context.Context, id string) (answer string, err 
 	if n, err := res.RowsAffected(); err != nil || n > 0 {
 		return "", err
 	}
-	if answer, err = p.look(ctx, id); err == nil {
+	if answer, err = p.look(ctx, id); errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	} else if err == nil {
 		_, err = p.db.SQL().ExecContext(ctx, p.rows.dialect.Bind("DELETE FROM postbus_saga_command WHERE id = ?"), id)
 	}
 	return answer, err

@@ -2,6 +2,7 @@ package saga_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -129,6 +130,27 @@ func TestOperatorAlone(t *testing.T) {
 	}
 	if i := p.untilStep("checkout", "o2", saga.Running, "charge"); i.Version != 1 {
 		t.Errorf("it was touched: %+v", i)
+	}
+}
+
+// TestOperatorLeavesNothing: a command that may be left, although there was an error, is withdrawn.
+func TestOperatorLeavesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.SQLite)
+	p, stop := f.startStoppable(saga.Config{Sagas: []saga.Saga{simple()}}, nil)
+	p.publish(placed{"o1"})
+	p.untilStep("checkout", "o1", saga.Running, "charge")
+	stop()
+	op := saga.NewOperator(f.open())
+	f.exec("CREATE TRIGGER trouble AFTER INSERT ON postbus_saga_command BEGIN SELECT RAISE(FAIL, 'trouble'); END") // the row stays
+	if err := op.Cancel(t.Context(), "checkout", "o1"); err == nil || !strings.Contains(err.Error(), "trouble") {
+		t.Error(err)
+	}
+	f.none("SELECT COUNT(*) FROM postbus_saga_command")
+	f.exec("DROP TRIGGER trouble")
+	f.exec("CREATE TRIGGER trouble BEFORE INSERT ON postbus_saga_command BEGIN SELECT RAISE(ABORT, 'trouble'); END") // there is none
+	if err := op.Cancel(t.Context(), "checkout", "o1"); err == nil || errors.Is(err, sql.ErrNoRows) {
+		t.Error(err)
 	}
 }
 
