@@ -18,68 +18,95 @@ import (
 // TestReplyBeforeALatePoller: what decides between a reply and a timeout is the clock, not who comes first.
 func TestReplyBeforeALatePoller(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, store.SQLite)
 	def := simple()
-	def.Steps[1].Timeout = 200 * time.Millisecond
-	p := f.start(saga.Config{Sagas: []saga.Saga{def}, PollInterval: time.Hour}, nil)
-	p.publish(placed{"o1"})
-	p.untilStep("checkout", "o1", saga.Running, "charge")
-	f.exec("UPDATE postbus_saga SET due_ms = NULL") // no poller finds it
-	due := time.Now().Add(def.Steps[1].Timeout)
-	p.eventually("timeout", func() bool { return time.Now().After(due) })
-	p.publish(captured{"o1"})
-	p.until("checkout", "o1", saga.Compensated)
+	d := newFixture(t, store.SQLite).drive(def, nil)
+	d.handle(placed{"o1"})
+	d.now += def.Steps[1].Timeout.Milliseconds()
+	d.handle(captured{"o1"}) // the poller has not looked
+	if i := d.instance(); i.Status != saga.Compensated {
+		t.Errorf("%+v", i)
+	}
+}
+
+// driven is an orchestrator whose messages, poller and clock are in the hands of the test.
+type driven struct {
+	t       testing.TB
+	o       *saga.Orchestrator
+	driver  drive.Driver
+	now     int64
+	handled int
+}
+
+// drive makes a driven of def, which calls at, if there is one, at each point where a process can end.
+func (f *fixture) drive(def saga.Saga, at func(d *driven, point string)) *driven {
+	f.t.Helper()
+	tr, err := openTransport(f.t.Context(), f.dialect, f.db)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = tr.Close() })
+	b, err := bus.New(bus.Config{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	o, err := saga.New(b, outbox.New(f.db, outbox.Config{Transport: tr}), saga.Config{Sagas: []saga.Saga{def}})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	d := &driven{t: f.t, o: o, now: time.Now().UnixMilli()}
+	d.driver = drive.Of(o, drive.Options{Clock: func() int64 { return d.now }, Crash: func(point string) {
+		if at != nil {
+			at(d, point)
+		}
+	}})
+	if err := o.Prepare(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	return d
+}
+
+func (d *driven) handle(e bus.Event) {
+	d.t.Helper()
+	d.handled++
+	m := &transport.Message{ID: strconv.Itoa(d.handled), Name: e.EventName()}
+	if err := d.driver.Handle(d.t.Context(), "saga.checkout", m, 1, e); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// instance returns the instance "o1".
+func (d *driven) instance() saga.Instance {
+	d.t.Helper()
+	i, err := d.o.Get(d.t.Context(), "checkout", "o1")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return i
 }
 
 // TestLateTimeout: a timeout that was picked up before a reply, and is looked at after it, finds its step gone.
 func TestLateTimeout(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, store.SQLite)
-	tr, err := openTransport(t.Context(), f.dialect, f.db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.Close()
 	def := simple()
 	def.Steps[2].Timeout = time.Minute // of the same length as that of the step before, so that only the step tells them apart
 	def.Steps[1].Timeout = time.Minute
 	def.Steps[2].Await = saga.Replies(saga.Continue(func(*order, packed) error { return nil }))
-	b, err := bus.New(bus.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := saga.New(b, outbox.New(f.db, outbox.Config{Transport: tr}), saga.Config{Sagas: []saga.Saga{def}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d drive.Driver
-	now, picked, handled := time.Now().UnixMilli(), false, 0
-	handle := func(e bus.Event) {
-		handled++
-		m := &transport.Message{ID: strconv.Itoa(handled), Name: e.EventName()}
-		if err := d.Handle(t.Context(), "saga.checkout", m, 1, e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d = drive.Of(o, drive.Options{Clock: func() int64 { return now }, Crash: func(point string) {
+	picked := false
+	d := newFixture(t, store.SQLite).drive(def, func(d *driven, point string) {
 		if point == "claimed" && !picked {
 			picked = true
-			now-- // the clock of the process that has the reply
-			handle(captured{"o1"})
-			now++
+			d.now-- // the clock of the process that has the reply
+			d.handle(captured{"o1"})
+			d.now++
 		}
-	}})
-	if err := o.Prepare(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	handle(placed{"o1"})
-	now += time.Minute.Milliseconds()
-	if due, err := d.Due(t.Context()); err != nil || !due || !picked {
+	})
+	d.handle(placed{"o1"})
+	d.now += time.Minute.Milliseconds()
+	if due, err := d.driver.Due(t.Context()); err != nil || !due || !picked {
 		t.Fatalf("nothing was due: %v", err)
 	}
-	i, err := o.Get(t.Context(), "checkout", "o1")
-	if err != nil || i.Status != saga.Running || i.Step != "ship" {
-		t.Errorf("%+v, %v", i, err)
+	if i := d.instance(); i.Status != saga.Running || i.Step != "ship" {
+		t.Errorf("%+v", i)
 	}
 }
 
