@@ -55,7 +55,10 @@ func newFixture(t testing.TB, d store.Dialect) *fixture {
 		f.url = "sqlite:" + filepath.Join(t.TempDir(), "x.db") + "?synchronous=off"
 	}
 	f.db = f.open()
-	f.exec(`CREATE TABLE effects (inst varchar(100), what varchar(100))`)
+	n := map[store.Dialect]string{
+		store.Postgres: "bigserial", store.MySQL: "bigint AUTO_INCREMENT PRIMARY KEY", store.SQLite: "INTEGER PRIMARY KEY",
+	}[d]
+	f.exec(`CREATE TABLE effects (n ` + n + `, inst varchar(100), what varchar(100))`)
 	return f
 }
 
@@ -77,10 +80,10 @@ func (f *fixture) exec(q string, args ...any) {
 	}
 }
 
-// effects lists what was done for an instance.
+// effects lists what was done for an instance, in its order.
 func (f *fixture) effects(key string) (all []string) {
 	f.t.Helper()
-	rows, err := f.db.SQL().QueryContext(f.t.Context(), f.dialect.Bind("SELECT what FROM effects WHERE inst = ?"), key)
+	rows, err := f.db.SQL().QueryContext(f.t.Context(), f.dialect.Bind("SELECT what FROM effects WHERE inst = ? ORDER BY n"), key)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -91,6 +94,9 @@ func (f *fixture) effects(key string) (all []string) {
 			f.t.Fatal(err)
 		}
 		all = append(all, what)
+	}
+	if err := rows.Err(); err != nil {
+		f.t.Fatal(err)
 	}
 	return all
 }
