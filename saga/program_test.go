@@ -23,6 +23,7 @@ type program struct {
 	*saga.Orchestrator
 	t   testing.TB
 	bus *bus.Bus
+	tr  transport.Transport
 }
 
 // start starts a program, with a database handle of its own, and stops it at the end.
@@ -63,13 +64,18 @@ func (f *fixture) startStoppable(cfg saga.Config, wire func(b *bus.Bus, box *out
 	if err := errors.Join(o.Start(t.Context()), b.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	return &program{o, t, b}, func() {
+	p := &program{o, t, b, tr}
+	return p, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := errors.Join(b.Stop(ctx), o.Stop(ctx), tr.Close()); err != nil {
+		if err := p.stop(ctx); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+func (p *program) stop(ctx context.Context) error {
+	return errors.Join(p.bus.Stop(ctx), p.Stop(ctx), p.tr.Close())
 }
 
 // openTransport opens the transport of a database.

@@ -32,7 +32,7 @@ func TestRetention(t *testing.T) {
 			// None of them may be left for the next program, in which "a" is gone.
 			p.eventually("end of the messages", func() bool {
 				stats := p.bus.Stats()["saga.checkout"]
-				return stats.Handled-stats.Ignored == 3
+				return stats.Handled-stats.Ignored >= 3
 			})
 			if i := p.until("checkout", "a", saga.Completed); i.State != nil || p.story("checkout", "a") != "" {
 				t.Errorf("a straggler has started it again: %+v", i)

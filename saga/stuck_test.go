@@ -93,6 +93,7 @@ func TestUnreadable(t *testing.T) {
 	p.untilStep("checkout", "o2", saga.Running, "charge")
 	p.publish(captured{"o2"})
 	p.until("checkout", "o2", saga.Completed)
+	p.eventually("request of o1", func() bool { return p.story("checkout", "o1") == "started done:reserve done:charge" })
 	f.exec("UPDATE postbus_saga SET state = '7'")
 	p.publish(declined{"o2"}, captured{"o1"})
 	if i := p.until("checkout", "o1", saga.Stuck); !strings.Contains(i.Error, "cannot be decoded") || i.Step != "charge" {
@@ -190,16 +191,17 @@ func TestStopIsNoAttempt(t *testing.T) {
 	}
 	var p *program
 	for i := range 3 {
-		var stop func()
-		p, stop = f.startStoppable(saga.Config{Sagas: []saga.Saga{def}}, nil)
+		p, _ = f.startStoppable(saga.Config{Sagas: []saga.Saga{def}}, nil)
 		if i == 0 {
 			p.publish(placed{"o1"})
 		}
 		<-begun
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		_ = errors.Join(p.bus.Stop(ctx), p.Stop(ctx))
+		_ = p.stop(ctx) // which may have no time to see the attempt end
 		cancel()
-		stop()
+		if err := p.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
 		f.exec("UPDATE postbus_saga SET due_ms = 1")
 	}
 	var claims int
