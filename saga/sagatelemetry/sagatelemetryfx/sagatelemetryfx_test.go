@@ -72,8 +72,15 @@ func TestSagasOfAnApplicationAreSeen(t *testing.T) {
 			t.Fatalf("%+v, %v", i, err)
 		}
 	}
-	if names := metrics(t, reader); !slices.Contains(names, "postbus.saga.instances") || !slices.Contains(names, "postbus.saga.started") {
-		t.Errorf("while it runs: %q", names)
+	// A hook counts after the commit that Get sees.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		names := metrics(t, reader)
+		if slices.Contains(names, "postbus.saga.instances") && slices.Contains(names, "postbus.saga.started") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("while it runs: %q", names)
+		}
 	}
 	if err := app.Stop(t.Context()); err != nil {
 		t.Error(err)
