@@ -3,8 +3,10 @@ package sqllogtest
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/postbus/postbus/store"
 	"github.com/postbus/postbus/transport"
 )
 
@@ -77,6 +79,30 @@ func (f *fixture) subscribeClose(tr transport.Transport) {
 	}
 }
 
+// stop returns once the child stands still. SQLite has one lock for all who write: it must not have that then.
+func (c *child) stop(f *fixture) {
+	f.Helper()
+	db, err := store.Open(f.Context(), f.url)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer db.Close()
+	lock, err := db.SQL().BeginTx(f.Context(), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback() }()
+	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		f.Fatal(err)
+	}
+	for err = syscall.EINTR; err == syscall.EINTR; {
+		_, err = syscall.Wait4(c.cmd.Process.Pid, nil, syscall.WUNTRACED, nil)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
 // paused: a child is stopped beyond its lease, replaced, and then goes on: its acks must not count.
 func paused(f *fixture) {
 	tr := f.open("lease=10s") // the child must not get it back
@@ -84,11 +110,13 @@ func paused(f *fixture) {
 	f.publish(tr, messages(0, 3)...)
 	c := f.child("lease=500ms", "hold")
 	f.want(c.read(f, 3), "0/1 1/1 2/1")
-	c.signal(f, "STOP")
+	c.stop(f)
 	heir := f.subscribe(tr, transport.SubscribeConfig{})
 	first := heir.receive(1)
 	f.want(ids(first), "0/2")
-	c.signal(f, "CONT")
+	if err := c.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		f.Fatal(err)
+	}
 	// Whatever the child writes now is refused by the token; the heir goes on.
 	heir.ack(first...)
 	second := heir.receive(1)

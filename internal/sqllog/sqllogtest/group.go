@@ -7,19 +7,10 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/postbus/postbus/transport"
 )
-
-func (c *child) signal(f *fixture, name string) {
-	f.Helper()
-	sig := map[string]os.Signal{"STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[name]
-	if err := c.cmd.Process.Signal(sig); err != nil {
-		f.Fatal(err)
-	}
-}
 
 func starts(f *fixture) {
 	tr := f.open("")
