@@ -45,9 +45,9 @@ func brokenTopic(f *fixture) {
 	}
 	f.publish(tr, delayed("x", soon), delayed("y", soon.Add(time.Second)))
 	ds := c.receive(2)
-	f.want(ids(ds), "x/1 y/1")
+	f.want(sorted(ids(ds)), "x/1 y/1") // several instances move them
 	c.ack(ds...)
-	f.want(ids(f.subscribe(f.open(""), transport.SubscribeConfig{Topic: broken}).receive(2)), "1/1 2/1")
+	f.want(sorted(ids(f.subscribe(f.open(""), transport.SubscribeConfig{Topic: broken}).receive(2))), "1/1 2/1")
 }
 
 // badLaterRows: delayed messages that a table refuses hold up neither those before nor those after them.
@@ -62,7 +62,7 @@ func badLaterRows(f *fixture) {
 	}
 	f.publish(tr, msgs...)
 	ds := c.receive(len(msgs) - 3)
-	f.want(sorted(ids(ds)), sorted(want)) // several instances move them
+	f.want(sorted(ids(ds)), sorted(want))
 	c.ack(ds...)
 	allow()
 	f.want(sorted(ids(c.receive(3))), "bad17/1 bad18/1 bad99/1")
