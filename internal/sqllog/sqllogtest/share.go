@@ -13,7 +13,7 @@ import (
 // Those who share have leases that do not run out while a slow machine does something else; a child that is killed has a
 // short one.
 const (
-	sharing = "partitions=4&lease=3s"
+	sharing = "partitions=4&lease=10s"
 	mortal  = "partitions=4&lease=1s"
 )
 
