@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"net"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,8 +50,10 @@ func TestServerThatStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer l.Close()
-	go func() {
+	wg.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -63,7 +66,7 @@ func TestServerThatStarts(t *testing.T) {
 			}
 			_ = c.Close()
 		}
-	}()
+	})
 	_, err = pgconn.Connect(t.Context(), "postgres://u@"+l.Addr().String()+"/x?sslmode=disable")
 	if class := postgres.Class(err); err == nil || class != sqllog.NotSent {
 		t.Errorf("%v is of class %v", err, class)
