@@ -25,7 +25,11 @@ func New(t testing.TB, server string) string {
 		if admin.Dialect() == store.Postgres {
 			drop += " with (force)"
 		}
-		if _, err := admin.SQL().ExecContext(context.Background(), drop); err != nil {
+		_, err := admin.SQL().ExecContext(context.Background(), drop)
+		for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); { // the server gives those it sends away 5 s
+			_, err = admin.SQL().ExecContext(context.Background(), drop)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 		if err := admin.Close(); err != nil {
