@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/postbus/postbus/transport"
 )
 
 // turn is what the goroutine of a consumer remembers while it holds the lease.
@@ -90,6 +92,10 @@ func (t *turn) shedding() bool {
 
 // drop forgets the window: its tags are not valid any more.
 func (c *consumer) drop() {
+	var err error
+	if c.s.l.crashed.Load() {
+		err = transport.ErrClosed
+	}
 	c.s.mu.Lock()
 	c.lastTag = c.w.tags
 	c.s.handed -= len(c.w.handed)
@@ -99,7 +105,7 @@ func (c *consumer) drop() {
 	c.waiters = nil
 	c.s.mu.Unlock()
 	for _, w := range waiters {
-		w.done <- nil
+		w.done <- err
 	}
 }
 
@@ -224,9 +230,10 @@ func (t *turn) save(ctx context.Context, lease time.Duration) bool {
 		t.w.laterDone = append(done, t.w.laterDone...)
 		t.w.laterNote = append(notes, t.w.laterNote...)
 	}
+	again := err != nil && lease > 0 && c.s.ctx.Err() != nil // Close has broken it off; giveBack writes it
 	kept := c.waiters[:0]
 	for _, w := range c.waiters {
-		if w.upTo <= upTo {
+		if w.upTo <= upTo && !again {
 			w.done <- err
 		} else {
 			kept = append(kept, w)
