@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postbus/postbus/internal/testservices"
+	"github.com/postbus/postbus/internal/testservices/testdb"
 	"github.com/postbus/postbus/store"
 )
 
@@ -32,24 +33,13 @@ func TestMigrateFromManyInstancesAtOnce(t *testing.T) {
 	t.Parallel()
 	for dialect, open := range map[string]func(t *testing.T) string{
 		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "x.db") },
-		"postgres": func(t *testing.T) string { return testservices.Postgres(t) },
-		"mysql":    func(t *testing.T) string { return testservices.MySQL(t) },
+		"postgres": func(t *testing.T) string { return testdb.New(t, testservices.Postgres(t)) },
+		"mysql":    func(t *testing.T) string { return testdb.New(t, testservices.MySQL(t)) },
 	} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
 			rawURL := open(t)
-			name := "m" + time.Now().Format("150405_000000")
-			name = strings.ReplaceAll(name, ".", "_")
-			t.Cleanup(func() {
-				db, err := store.Open(context.Background(), rawURL)
-				if err != nil {
-					return
-				}
-				defer db.Close()
-				for _, table := range []string{name + "_1", name + "_2", "postbus_" + name + "_version"} {
-					_, _ = db.SQL().Exec("DROP TABLE IF EXISTS " + table)
-				}
-			})
+			const name = "m"
 			var wg sync.WaitGroup
 			for range 5 {
 				wg.Go(func() {
@@ -93,7 +83,7 @@ func TestOpenRefuses(t *testing.T) {
 		"oracle://u:secret@h/x":                   "names no database",
 		"postgres://u:secret@h:port/x":            "not a URL",
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		db, err := store.Open(ctx, rawURL)
 		cancel()
 		if err == nil {
