@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -36,26 +37,76 @@ func TestLevel(t *testing.T) {
 	}
 }
 
+// TestWholeTransactions: what fits into a batch is handed over with its end, so that it is never read again; what does not
+// need not fit into memory.
+func TestWholeTransactions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &stream{}
+		s.changed = sync.NewCond(&s.mu)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		context.AfterFunc(ctx, s.wake)
+		var got []int
+		go func() {
+			_ = s.hand(ctx, func(context.Context) error { return nil }, func(_ context.Context, rows []Row) error {
+				got = append(got, len(rows))
+				return nil
+			})
+		}()
+		expect := func(flushed LSN, batches ...int) {
+			t.Helper()
+			synctest.Wait()
+			if !slices.Equal(got, batches) || s.flushed != flushed || s.bytes != rowOverhead*len(s.pending) {
+				t.Errorf("batches of %v up to %d, %d bytes left; want %v up to %d", got, s.flushed, s.bytes, batches, flushed)
+			}
+			got = nil
+		}
+		push := func(rows int) {
+			for range rows {
+				s.push(Row{})
+			}
+		}
+		push(3)
+		expect(0)
+		s.push(Row{end: 1})
+		expect(1, 3)
+		push(batchRows)
+		expect(1)
+		s.push(Row{end: 2})
+		expect(2, batchRows)
+		push(batchRows + 1)
+		expect(2, batchRows)
+		push(1)
+		expect(2)
+		s.push(Row{end: 3})
+		expect(3, 2)
+	})
+}
+
 // TestTail runs on a server of its own: a slot can only be made once all transactions of the server have ended that had
 // begun before.
 func TestTail(t *testing.T) {
 	t.Parallel()
 	server := testservices.Private(t, "postgres")
-	for name, f := range map[string]func(*testing.T, *fixture){
-		"commits":  testCommits,
-		"resumes":  testResumes,
-		"fails":    testFails,
-		"busy":     testBusy,
-		"large":    testLarge,
-		"foreign":  testForeign,
-		"at once":  testAtOnce,
-		"idle":     testIdle,
-		"silent":   testSilent,
-		"waits":    testWaits,
-		"given up": testLost, // it changes a setting of the server, to which the others are blind
-	} {
+	run := func(name string, f func(*testing.T, *fixture)) {
 		t.Run(name, func(t *testing.T) { f(t, newFixture(t, server.URL, "t_"+strings.ReplaceAll(name, " ", "_"))) })
 	}
+	for name, f := range map[string]func(*testing.T, *fixture){
+		"commits": testCommits,
+		"resumes": testResumes,
+		"fails":   testFails,
+		"busy":    testBusy,
+		"large":   testLarge,
+		"foreign": testForeign,
+		"at once": testAtOnce,
+		"idle":    testIdle,
+		"silent":  testSilent,
+		"waits":   testWaits,
+	} {
+		run(name, f)
+	}
+	run("given up", testLost) // the last: it changes a setting of the server
 }
 
 // fixture is a table and its Tail.
@@ -182,7 +233,7 @@ func numbers(from, to int) (list []string) {
 
 func expect(t *testing.T, r *reader, want ...string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d rows", len(want)), func() bool { return len(r.seen()) >= len(want) })
+	eventually(t, fmt.Sprintf("%d rows", len(want)), func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) >= len(want) })
 	if got := r.seen(); !slices.Equal(got, want) {
 		t.Errorf("read %v, want %v", got, want)
 	}
@@ -372,7 +423,7 @@ func testWaits(t *testing.T, f *fixture) {
 		if !strings.Contains(line, "transactions") || !strings.Contains(line, f.table) {
 			t.Errorf("it said %q", line)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("nobody is told")
 	}
 	if err := tx.Rollback(); err != nil {

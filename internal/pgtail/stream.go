@@ -25,7 +25,8 @@ const (
 
 // Run reads until ctx ends or something fails, and returns why. Once it has the slot it calls begin, and then handle with
 // batch after batch, in the order of commits. Transactions that handle returned nil for are not read again by a later
-// Run; the rows of others are. If another process has the slot, the error matches ErrBusy.
+// Run; the rows of others are, among them those of one that was too large for a batch and not handed over to its end. If
+// another process has the slot, the error matches ErrBusy.
 func (t *Tail) Run(ctx context.Context, begin func(context.Context) error, handle func(context.Context, []Row) error) error {
 	conn, err := t.connect(ctx)
 	if err != nil {
@@ -73,6 +74,7 @@ type stream struct {
 	mu        sync.Mutex
 	changed   *sync.Cond
 	pending   []Row
+	ends      int // of transactions, in pending
 	bytes     int
 	handling  bool
 	flushed   LSN // all before it is handled
@@ -97,10 +99,10 @@ func (s *stream) hand(ctx context.Context, begin func(context.Context) error, ha
 	}
 	for {
 		s.mu.Lock()
-		for len(s.pending) == 0 && ctx.Err() == nil {
+		for !s.ready() && ctx.Err() == nil {
 			s.changed.Wait()
 		}
-		batch := s.pending[:min(batchRows, len(s.pending))]
+		batch := s.batch()
 		s.pending, s.handling = s.pending[len(batch):], true
 		s.mu.Unlock()
 		if ctx.Err() != nil {
@@ -127,6 +129,26 @@ func (s *stream) hand(ctx context.Context, begin func(context.Context) error, ha
 		s.mu.Unlock()
 		s.wake()
 	}
+}
+
+// ready reports whether there is a batch; s.mu is held. A transaction that fits into one waits for its end, or it would be
+// read again if the reading ended in between.
+func (s *stream) ready() bool {
+	return s.ends > 0 || len(s.pending) > batchRows || s.bytes > pendingBytes
+}
+
+// batch returns what is handed over next; s.mu is held. The end of a transaction goes with its last row.
+func (s *stream) batch() []Row {
+	n := min(batchRows, len(s.pending))
+	if n < len(s.pending) && s.pending[n].end != 0 {
+		n++
+	}
+	for _, r := range s.pending[:n] {
+		if r.end != 0 {
+			s.ends--
+		}
+	}
+	return s.pending[:n]
 }
 
 // settled reports whether there is something to tell the server.
@@ -243,7 +265,12 @@ func (s *stream) push(r Row) {
 	defer s.mu.Unlock()
 	s.pending = append(s.pending, r)
 	s.bytes += r.size()
-	s.changed.Signal()
+	if r.end != 0 {
+		s.ends++
+	}
+	if s.ready() {
+		s.changed.Signal()
+	}
 }
 
 // status tells the server what is handled.
