@@ -1,7 +1,6 @@
 package outbox_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,7 +11,7 @@ import (
 // watched returns a Box that asks at once who forwards, and tells how often it has said that nobody does.
 func (f *fixture) watched() (box *outbox.Box, said func() int) {
 	f.t.Helper()
-	var log bytes.Buffer
+	var log lockedBuilder
 	box = f.box(outbox.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	box.AskAtOnce()
 	return box, func() int { return strings.Count(log.String(), "no Forwarder runs") }

@@ -164,7 +164,7 @@ func TestForwarders(t *testing.T) {
 		var all []*outbox.Forwarder
 		for range 3 {
 			b := outbox.New(f.open(), outbox.Config{Logger: quiet})
-			all = append(all, forward(t, b, &r, outbox.ForwarderConfig{Lease: 3 * time.Second}))
+			all = append(all, forward(t, b, &r, outbox.ForwarderConfig{}))
 		}
 		send := func(n int) {
 			f.commit(t, box, order("a", n))

@@ -153,7 +153,7 @@ func TestHandleSwallowedError(t *testing.T) {
 func TestHandleAgainAfterAConflict(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
 		if f.dialect == store.SQLite {
-			f.url += "&busy_timeout=400ms" // of which the handler has several
+			f.url += "&busy_timeout=2s" // of which the handler has several
 			f.db = f.open()
 		}
 		f.exec("INSERT INTO business (id, note) VALUES ('a', ''), ('b', '')")
@@ -188,7 +188,7 @@ func TestHandleAgainAfterAConflict(t *testing.T) {
 		}
 		publish("m1")
 		if f.dialect == store.SQLite {
-			time.Sleep(500 * time.Millisecond) // it has no deadlock: somebody else writes
+			time.Sleep(2500 * time.Millisecond) // it has no deadlock: somebody else writes
 			_ = tx.Commit()
 		} else {
 			<-has

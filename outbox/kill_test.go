@@ -169,6 +169,12 @@ func (f *killed) settle() books {
 		}
 	}()
 	idle := 0
+	var last []transport.GroupStatus
+	defer func() {
+		if f.t.Failed() {
+			f.t.Logf("at the end: %+v", last)
+		}
+	}()
 	done := func() bool {
 		waiting, err := s.forwarder.Status(f.t.Context())
 		if err != nil {
@@ -179,14 +185,15 @@ func (f *killed) settle() books {
 			f.t.Fatal(err)
 		}
 		idle++
-		for _, g := range append(waiting, groups...) {
-			if g.Lag > 0 {
+		last = append(waiting, groups...)
+		for _, g := range last {
+			if g.Lag > 0 || g.Err != nil {
 				idle = 0
 			}
 		}
 		return idle > 2 // what is handled can add to what is to be forwarded
 	}
-	within(f.t, 5*patience, "all is forwarded and handled", done)
+	within(f.t, 10*patience, "all is forwarded and handled", done)
 	return f.audit()
 }
 

@@ -230,10 +230,12 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
+	end, pause := time.Now().Add(limit), 2*time.Millisecond
+	for ; !ok(); pause = min(2*pause, 50*time.Millisecond) { // what is waited for needs the machine, too
 		if time.Now().After(end) {
 			t.Fatalf("not within %v: %s", limit, what)
 		}
+		time.Sleep(pause)
 	}
 }
 

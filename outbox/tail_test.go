@@ -34,10 +34,10 @@ func TestTail(t *testing.T) {
 		{"attended", testTailAttended},
 		{"lost connection", testTailCut},
 		{"refused", testTailRefused},
-		{"lost slot", testTailLost},
 		{"foreign slot", testTailForeign},
 		{"debezium", testTailDebezium},
 		{"killed", testTailKilled},
+		{"lost slot", testTailLost}, // the last: it changes a setting of the server
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, newPostgres(t, server.URL)) })
 	}
