@@ -108,6 +108,9 @@ func (f *feed) renew(ctx context.Context, old <-chan *message.Message) (<-chan *
 		return nil, err
 	}
 	defer f.exit()
+	if f.members == 0 { // they have left meanwhile: nobody would end what began now
+		return nil, transport.ErrClosed
+	}
 	if f.messages != nil && f.messages == old {
 		f.cancel()
 		f.messages = nil
