@@ -182,6 +182,38 @@ func TestSettleFailsAtStop(t *testing.T) {
 	}
 }
 
+// TestStopWaitsForASlowTransport: while its own context has time left, a settlement may take longer than after that.
+func TestStopWaitsForASlowTransport(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []time.Duration{10 * time.Second, time.Minute, 0} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := &broker{settle: func(ctx context.Context, _ []transport.Settlement) error {
+				select {
+				case <-time.After(9 * time.Second):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}}
+			b := newBus(t, bus.Config{Transport: tr})
+			bus.Handle(b, "g", func(context.Context, placed) error { return errors.New("no") })
+			startOnly(t, b)
+			publish(t, b, placed{"a", 1})
+			synctest.Wait() // it is to come again, which Stop tells the transport
+			ctx := context.Background()
+			if limit > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, limit)
+				defer cancel()
+			}
+			if err := b.Stop(ctx); err != nil {
+				t.Errorf("Stop within %v: %v", limit, err)
+			}
+			expect(t, "settled", tr.settled, []transport.Settlement{{Tag: 1, Outcome: transport.Requeue}})
+		})
+	}
+}
+
 // failFor fails until d after its first call.
 func failFor(d time.Duration) func(context.Context) error {
 	var until time.Time

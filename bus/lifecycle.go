@@ -12,12 +12,22 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// cancelGrace is how long Stop waits, after its deadline, for handlers to notice that their context has ended, and
-// settleGrace how long it tries to bring the last settlements home.
+// cancelGrace is how long Stop waits, after its deadline, for handlers to notice that their context has ended. To bring
+// the last settlements home it takes the time that is left until then: settleGrace at least, and settleMost at most.
 const (
 	cancelGrace = time.Second
 	settleGrace = 5 * time.Second
+	settleMost  = 20 * time.Second
 )
+
+// settleTime is how long a Stop with ctx tries to bring the last settlements home, from now on.
+func settleTime(ctx context.Context) time.Duration {
+	left := settleMost
+	if deadline, ok := ctx.Deadline(); ok {
+		left = min(left, time.Until(deadline))
+	}
+	return max(left, settleGrace)
+}
 
 // Start checks the wiring, subscribes all groups and begins to handle. Its context bounds starting only. The error
 // names every wiring mistake, each with the place in the code where it was made; a failed Start leaves nothing running
@@ -149,7 +159,8 @@ func (b *Bus) Run(ctx context.Context) error {
 }
 
 // Stop stops fetching, lets running handlers finish, and settles what they have done; deliveries that no handler has
-// begun go back. When ctx ends first, the contexts of the handlers are cancelled, and Stop waits one second more. It
+// begun go back. When ctx ends first, the contexts of the handlers are cancelled, and Stop waits one second more. The last
+// settlements and the end of the subscriptions have what is left of ctx, between five and twenty seconds. Stop
 // returns nil if all handlers have ended and all their work is settled, else an error that names those that have not;
 // their messages come again. The error also names what was declared after Start, and so had no effect.
 //
@@ -221,13 +232,14 @@ func drain(ctx context.Context, consumers []*consumer) []error {
 		case <-hard.Done():
 		}
 	}
-	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleGrace)
+	limit := settleTime(ctx)
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	finished := make(chan error, len(consumers))
 	for _, c := range consumers {
 		go func() { finished <- c.finish(settle) }()
 	}
-	deaf := time.NewTimer(settleGrace + cancelGrace)
+	deaf := time.NewTimer(limit + cancelGrace)
 	defer deaf.Stop()
 	var errs []error
 	for i := range consumers {
