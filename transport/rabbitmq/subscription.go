@@ -18,8 +18,9 @@ const (
 )
 
 // requeueWait is how long a requeue waits for the next Receive. A message that is requeued and at once fetched again by
-// this subscription is counted as delivered by the broker, also if the subscription is closed and nobody received it.
-const requeueWait = 200 * time.Millisecond
+// this subscription is counted as delivered by the broker, also if the subscription is closed and nobody received it. So
+// a Close that follows a requeue must come first, also on a slow machine.
+const requeueWait = 2 * time.Second
 
 // subscription is one consumer of a group's queue. It begins to fetch with the first Receive.
 type subscription struct {
@@ -152,7 +153,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		s.mu.Unlock()
 		return nil // the tags went with their channel
 	}
-	full := s.held == s.cfg.Prefetch
+	full, waiting := s.held == s.cfg.Prefetch, len(s.requeues) > 0
 	named := make([]uint64, 0, len(settlements))
 	var back []*amqp.Delivery
 	for _, to := range settlements {
@@ -197,6 +198,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 	case len(s.requeues) == 0:
 	case s.receiving:
 		requeues = s.takeRequeues()
+	case waiting: // the timer runs
 	case s.timer == nil:
 		s.timer = time.AfterFunc(requeueWait, s.flush)
 	default:
