@@ -23,7 +23,7 @@ func (p placed) EventKey() string  { return p.Order }
 // of its key.
 func TestBusOverCuts(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, with(t, brokerURL(t), "single-active-consumer=true"))
+	p := newProxy(t, with(t, brokerURL(t), "single-active-consumer=true&connect_timeout="+patience.String()))
 	tr, err := rabbitmq.OpenURL(t.Context(), p.url, quiet())
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	at := brokerURL(t) // here, for an opener is called by a goroutine that must not end the test
 	for name, query := range map[string]string{
 		"quorum":        "connect_timeout=2m&max_payload=1000000&single-active-consumer=true",
 		"quorum shared": "connect_timeout=2m&max_payload=1000000",
@@ -27,7 +28,7 @@ func TestConformance(t *testing.T) {
 				New: func(t testing.TB) transporttest.Opener {
 					left := newLeftovers(t)
 					return func(ctx context.Context) (transport.Transport, error) {
-						tr, err := rabbitmq.OpenURL(ctx, with(t, brokerURL(t), query), quiet())
+						tr, err := rabbitmq.OpenURL(ctx, with(t, at, query), quiet())
 						if err != nil {
 							return nil, err
 						}

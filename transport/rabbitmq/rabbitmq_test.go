@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"context"
+	"crypto/rand"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -66,7 +67,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // unique makes a topic of this test alone, and removes what belongs to it when the test ends.
 func unique(t testing.TB, groups ...string) string {
 	t.Helper()
-	topic := fmt.Sprintf("t%d", time.Now().UnixNano())
+	topic := "t" + rand.Text()
 	at := brokerURL(t)
 	t.Cleanup(func() {
 		conn := dial(t, at)
@@ -89,7 +90,7 @@ func unique(t testing.TB, groups ...string) string {
 
 func dial(t testing.TB, rawURL string) *amqp.Connection {
 	t.Helper()
-	conn, err := amqp.Dial(rawURL)
+	conn, err := amqp.DialConfig(rawURL, amqp.Config{Locale: "en_US", Dial: amqp.DefaultDial(patience)})
 	if err != nil {
 		t.Fatal(err)
 	}

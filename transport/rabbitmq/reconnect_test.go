@@ -145,7 +145,7 @@ func TestGoroutinesStayFlat(t *testing.T) {
 func TestUnconfirmedIsUnknown(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, brokerURL(t))
-	tr := openQuiet(t, p.url, nil)
+	tr := openQuiet(t, p.url, func(c *rabbitmq.Config) { c.Heartbeat = patience })
 	topic := unique(t, "g")
 	subscribe(t, tr, topic, "g").Close()
 	publish(t, tr, topic, messages("known", 1)...)
@@ -246,7 +246,7 @@ func TestTagsDieWithTheirChannel(t *testing.T) {
 func TestReceiveEndsBeforeItsChannelOpens(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, brokerURL(t))
-	tr := openQuiet(t, p.url, nil)
+	tr := openQuiet(t, p.url, func(c *rabbitmq.Config) { c.Heartbeat = patience })
 	topic := unique(t, "g")
 	sub := subscribe(t, tr, topic, "g")
 	publish(t, tr, topic, messages("m", 4)...)
@@ -309,6 +309,7 @@ func testBrokerRestart(t *testing.T, s *testservices.Server) {
 	s.Restart(t)
 	testLongDelays(t, sides[0].tr, sides[0].topic)
 	for _, x := range sides {
+		eventually(t, "the loss is noticed", func() bool { return x.tr.Status().Consume.Connects > 1 }) // and what was fetched is void
 		again := receive(t, x.sub, 1)[0]
 		if again.ID != x.held.ID || again.Attempt != 2 {
 			t.Errorf("%s: after the restart came %s, attempt %d; want %s, attempt 2", x.topic, again.ID, again.Attempt, x.held.ID)
