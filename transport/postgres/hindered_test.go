@@ -18,6 +18,9 @@ import (
 	"github.com/postbus/postbus/transport/postgres"
 )
 
+// soon is when a message that the table would refuse at once is due: not before it is published.
+const soon = 2 * time.Second
+
 // later publishes one message for topic, for soon.
 func later(t *testing.T, tr transport.Transport, topic, id string, in time.Duration) {
 	t.Helper()
@@ -48,7 +51,7 @@ func TestALockedTableHoldsUpNoOther(t *testing.T) {
 	if _, err := lock.Exec(`LOCK TABLE watermill_locked IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	later(t, tr, "locked", "1", 100*time.Millisecond)
+	later(t, tr, "locked", "1", soon)
 	var waits, numbered int
 	poll(t, "somebody waits for the table", func() bool {
 		err := db.QueryRow(`SELECT count(*), count(x.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
@@ -109,7 +112,7 @@ func TestADeadlockPutsNothingOff(t *testing.T) {
 	execute(t, db.SQL(), `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
 		$$ BEGIN IF nextval('times') <= 2 THEN RAISE EXCEPTION 'lost' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$`)
 	execute(t, db.SQL(), "CREATE TRIGGER t BEFORE INSERT ON watermill_"+topic+" FOR EACH ROW EXECUTE FUNCTION lose()")
-	later(t, tr, topic, "1", 100*time.Millisecond)
+	later(t, tr, topic, "1", soon)
 	want(t, receive(t, s, 1), "1")
 	if err := tr.Close(); err != nil {
 		t.Fatal(err)
