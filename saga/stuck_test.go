@@ -182,15 +182,15 @@ func commitFails(t *testing.T, f *fixture) {
 func TestStopIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, store.Postgres) // whose other rows are not locked meanwhile
-	begun := make(chan struct{}, 10)
-	def := simple()
-	def.Steps[0].Do = func(ctx context.Context, _ *saga.Run[order]) error {
-		begun <- struct{}{}
-		<-ctx.Done()
-		return ctx.Err()
-	}
 	var p *program
 	for i := range 3 {
+		begun := make(chan struct{}, 10)
+		def := simple()
+		def.Steps[0].Do = func(ctx context.Context, _ *saga.Run[order]) error {
+			begun <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		}
 		p, _ = f.startStoppable(saga.Config{Sagas: []saga.Saga{def}}, nil)
 		if i == 0 {
 			p.publish(placed{"o1"})
