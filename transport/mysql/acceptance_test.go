@@ -12,7 +12,7 @@ import (
 // TestWatermillAccepts: all transports share eight connections.
 func TestWatermillAccepts(t *testing.T) {
 	t.Parallel()
-	db, err := store.Open(t.Context(), database(t)+"?pool_max_conns=8")
+	db, err := store.Open(t.Context(), database(t)+"?timeout=1m&pool_max_conns=8")
 	if err != nil {
 		t.Fatal(err)
 	}

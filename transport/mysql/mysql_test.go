@@ -25,12 +25,12 @@ func database(t testing.TB) string { t.Helper(); return shared.URL(t, testservic
 func TestLog(t *testing.T) {
 	t.Parallel()
 	sqllogtest.Suite{
-		URL:   func(t testing.TB) string { return database(t) + "?pool_max_conns=4" },
+		URL:   func(t testing.TB) string { return database(t) + "?timeout=1m&pool_max_conns=4" },
 		Clock: time.Second,
 		Rows:  sqllogtest.CountRows("`"),
 	}.Run(t)
 }
 
 func conformanceURL(t testing.TB) string {
-	return database(t) + "?payload=bytea&lease=3s&pool_max_conns=4"
+	return database(t) + "?payload=bytea&timeout=1m&pool_max_conns=4"
 }

@@ -25,5 +25,5 @@ func TestLog(t *testing.T) {
 
 // A killed process does not lose what it wrote, also without synchronous; the machine stays up.
 func conformanceURL(t testing.TB) string {
-	return "sqlite:" + filepath.Join(t.TempDir(), "c.db") + "?synchronous=off&lease=3s"
+	return "sqlite:" + filepath.Join(t.TempDir(), "c.db") + "?synchronous=off"
 }
