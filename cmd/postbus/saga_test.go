@@ -154,7 +154,7 @@ func TestSagaThatNobodyRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := program{t: t, environ: []string{"POSTBUS_STORE=" + url}}
-	p.fails(exitFailure, []string{"no program has carried it out", "withdrawn"}, "saga", "compensate", "checkout", "a", "--wait", "3s")
+	p.fails(exitFailure, []string{"no program has carried it out", "withdrawn"}, "saga", "compensate", "checkout", "a", "--wait", "10s")
 	var n int
 	if err := db.SQL().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM postbus_saga_command").Scan(&n); err != nil || n != 0 {
 		t.Errorf("%d commands are left: %v", n, err)
