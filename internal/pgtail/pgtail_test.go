@@ -48,8 +48,11 @@ func TestWholeTransactions(t *testing.T) {
 		defer cancel()
 		context.AfterFunc(ctx, s.wake)
 		var got []int
+		busy := make(chan struct{}, 1) // full, it holds up who handles
 		go func() {
 			_ = s.hand(ctx, func(context.Context) error { return nil }, func(_ context.Context, rows []Row) error {
+				busy <- struct{}{}
+				<-busy
 				got = append(got, len(rows))
 				return nil
 			})
@@ -81,6 +84,21 @@ func TestWholeTransactions(t *testing.T) {
 		expect(2)
 		s.push(Row{end: 3})
 		expect(3, 2)
+
+		// All this comes while one is handled.
+		busy <- struct{}{}
+		push(1)
+		s.push(Row{end: 4})
+		synctest.Wait()
+		push(2)
+		s.push(Row{end: 5})
+		push(batchRows - 2)
+		s.push(Row{end: 6})
+		push(3)
+		<-busy
+		expect(6, 1, 2, batchRows-2)
+		s.push(Row{end: 7})
+		expect(7, 3)
 	})
 }
 

@@ -137,14 +137,12 @@ func (s *stream) ready() bool {
 	return s.ends > 0 || len(s.pending) > batchRows || s.bytes > pendingBytes
 }
 
-// batch returns what is handed over next; s.mu is held. The end of a transaction goes with its last row.
+// batch returns what is handed over next, whole transactions or else a part of one; s.mu is held.
 func (s *stream) batch() []Row {
 	n := min(batchRows, len(s.pending))
-	if n < len(s.pending) && s.pending[n].end != 0 {
-		n++
-	}
-	for _, r := range s.pending[:n] {
+	for i, r := range s.pending[:min(batchRows+1, len(s.pending))] {
 		if r.end != 0 {
+			n = i + 1
 			s.ends--
 		}
 	}
