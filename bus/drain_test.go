@@ -214,6 +214,29 @@ func TestStopWaitsForASlowTransport(t *testing.T) {
 	}
 }
 
+// TestStopThatIsCancelled: who does not want to wait any longer waits for a transport that hangs no longer than after a
+// deadline.
+func TestStopThatIsCancelled(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{0, 7 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := &broker{settle: func(ctx context.Context, _ []transport.Settlement) error { <-ctx.Done(); return ctx.Err() }}
+			b := newBus(t, bus.Config{Transport: tr})
+			bus.Handle(b, "g", func(context.Context, placed) error { return errors.New("no") })
+			startOnly(t, b)
+			publish(t, b, placed{"a", 1})
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(after, cancel)
+			began := time.Now()
+			err := b.Stop(ctx)
+			if took := time.Since(began); err == nil || took > max(after, 6*time.Second) {
+				t.Errorf("Stop, cancelled after %v: %v after %v", after, err, took)
+			}
+		})
+	}
+}
+
 // failFor fails until d after its first call.
 func failFor(d time.Duration) func(context.Context) error {
 	var until time.Time

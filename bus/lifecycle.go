@@ -12,22 +12,13 @@ import (
 	"github.com/postbus/postbus/transport"
 )
 
-// cancelGrace is how long Stop waits, after its deadline, for handlers to notice that their context has ended. To bring
-// the last settlements home it takes the time that is left until then: settleGrace at least, and settleMost at most.
+// cancelGrace is how long Stop waits, after its context has ended, for handlers to notice that theirs has. To bring the last
+// settlements home it takes the time until that end: settleGrace at least, and settleMost at most.
 const (
 	cancelGrace = time.Second
 	settleGrace = 5 * time.Second
 	settleMost  = 20 * time.Second
 )
-
-// settleTime is how long a Stop with ctx tries to bring the last settlements home, from now on.
-func settleTime(ctx context.Context) time.Duration {
-	left := settleMost
-	if deadline, ok := ctx.Deadline(); ok {
-		left = min(left, time.Until(deadline))
-	}
-	return max(left, settleGrace)
-}
 
 // Start checks the wiring, subscribes all groups and begins to handle. Its context bounds starting only. The error
 // names every wiring mistake, each with the place in the code where it was made; a failed Start leaves nothing running
@@ -232,23 +223,26 @@ func drain(ctx context.Context, consumers []*consumer) []error {
 		case <-hard.Done():
 		}
 	}
-	limit := settleTime(ctx)
-	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	began := time.Now()
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleMost)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(settleGrace-time.Since(began), cancel) })()
 	finished := make(chan error, len(consumers))
 	for _, c := range consumers {
 		go func() { finished <- c.finish(settle) }()
 	}
-	deaf := time.NewTimer(limit + cancelGrace)
-	defer deaf.Stop()
+	over := settle.Done()
+	var deaf <-chan time.Time
 	var errs []error
-	for i := range consumers {
+	for len(errs) < len(consumers) {
 		select {
 		case err := <-finished:
 			errs = append(errs, err)
-		case <-deaf.C:
+		case <-over:
+			over, deaf = nil, time.After(cancelGrace)
+		case <-deaf:
 			return append(errs, fmt.Errorf("bus: stop: the transport hangs: %d of %d subscriptions are not closed, and "+
-				"handled messages may come again", len(consumers)-i, len(consumers)))
+				"handled messages may come again", len(consumers)-len(errs), len(consumers)))
 		}
 	}
 	return errs
