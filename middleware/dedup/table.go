@@ -237,9 +237,10 @@ func (c *claim) keep() (stop func()) {
 }
 
 const (
-	// leaveFor is for how long a delivery tries again to have its outcome written; after its context has ended it bounds all.
+	// leaveFor is for how long a delivery tries again to have its outcome written.
 	leaveFor = 5 * time.Second
-	// recordFor bounds one try, for what was handled and is not recorded is handled again if it comes again.
+	// recordFor is for how long the last of these tries may go on if nobody waits for the delivery to end: what was handled
+	// and is not recorded is handled again if it comes again.
 	recordFor = time.Minute
 )
 
@@ -250,9 +251,9 @@ func (c *claim) leave(ctx context.Context, handled bool) {
 	if !handled {
 		query, args = t.release, append(args, c.owner)
 	}
-	began, limit := time.Now(), recordFor
-	if ctx.Err() != nil {
-		limit = leaveFor
+	began, limit := time.Now(), leaveFor
+	if handled && ctx.Err() == nil {
+		limit = recordFor
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
@@ -261,7 +262,7 @@ func (c *claim) leave(ctx context.Context, handled bool) {
 		if err == nil {
 			return
 		}
-		if time.Since(began) < leaveFor {
+		if time.Since(began)+pause < leaveFor {
 			time.Sleep(pause)
 			continue
 		}
