@@ -153,7 +153,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 		s.mu.Unlock()
 		return nil // the tags went with their channel
 	}
-	full, waiting := s.held == s.cfg.Prefetch, len(s.requeues) > 0
+	full, waiting := s.held == s.cfg.Prefetch, len(s.requeues)
 	named := make([]uint64, 0, len(settlements))
 	var back []*amqp.Delivery
 	for _, to := range settlements {
@@ -198,7 +198,7 @@ func (s *subscription) Settle(_ context.Context, settlements []transport.Settlem
 	case len(s.requeues) == 0:
 	case s.receiving:
 		requeues = s.takeRequeues()
-	case waiting: // the timer runs
+	case len(s.requeues) == waiting: // the timer runs
 	case s.timer == nil:
 		s.timer = time.AfterFunc(requeueWait, s.flush)
 	default:
