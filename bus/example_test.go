@@ -253,7 +253,7 @@ func ExampleBus_Run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
-		for b.State() != "running" {
+		for ctx.Err() == nil && b.State() != "running" {
 			time.Sleep(time.Millisecond)
 		}
 		cancel()

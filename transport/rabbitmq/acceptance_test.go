@@ -94,8 +94,8 @@ func (s lastWaits) Subscribe(ctx context.Context, topic string) (<-chan *message
 		came := map[string]bool{}
 		for m := range in {
 			if came[m.UUID] = true; len(came) == all {
-				for tick := time.NewTicker(10 * time.Millisecond); m.Context().Err() == nil && !reconnectHasNoted(); {
-					<-tick.C
+				for m.Context().Err() == nil && !reconnectHasNoted() {
+					time.Sleep(10 * time.Millisecond)
 				}
 			}
 			select {

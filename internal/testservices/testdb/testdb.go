@@ -26,8 +26,8 @@ func New(t testing.TB, server string) string {
 			drop += " with (force)"
 		}
 		_, err := admin.SQL().ExecContext(context.Background(), drop)
-		for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); { // the server gives those it sends away 5 s
-			_, err = admin.SQL().ExecContext(context.Background(), drop)
+		for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			_, err = admin.SQL().ExecContext(context.Background(), drop) // the server gives those it sends away 5 s
 		}
 		if err != nil {
 			t.Error(err)
